@@ -1,0 +1,1 @@
+"""`meshd bench`: what this machine and a mesh can do, measured."""

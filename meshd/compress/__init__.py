@@ -1,0 +1,1 @@
+"""Making models small, offline: prune, quantise, binarise, distil. The daemon never imports this."""

@@ -1,0 +1,120 @@
+"""Every timer and limit, with its reason. Frozen values; no I/O.
+
+Times are integer microseconds (`_us`), sizes integer bytes (`_bytes`), limits end in `_max`. A profile is a
+`Timers` value; everything else is the same on every node, or two nodes could refuse each other's messages.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+MS: Final = 1_000
+S: Final = 1_000_000
+MINUTE: Final = 60 * S
+HOUR: Final = 60 * MINUTE
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+
+PROTOCOL_VERSION: Final = 1
+"""Raised when two versions cannot share a mesh; carried in every datagram header, Hello and mDNS TXT record."""
+
+# Ports: clients expect Triton's, gossip expects memberlist's.
+PORT_GOSSIP: Final = 7946
+PORT_HTTP: Final = 8000
+PORT_GRPC: Final = 8001
+PORT_METRICS: Final = 8002
+
+# What one message may be.
+DATAGRAM_BODY_BYTES_MAX: Final = 1_152
+"""IPv6's minimum MTU of 1,280 less headers, seal and tag: no fragment is ever needed."""
+CONTROL_FRAME_BYTES_MAX: Final = 1 * MIB
+"""A plan of 256 segments and a sync of 10,000 members both fit; a stranger cannot make us buffer more."""
+DATA_FRAME_BYTES_MAX: Final = 64 * MIB
+"""A batch of 64 images at 512x512x3 float32 is 192 MiB and is split; one activation of the models we serve is under 16."""
+WRITE_PIECE_BYTES: Final = 64 * KIB
+"""Large frames leave in pieces of this size; an Ack waits at most for one piece."""
+
+# Tensors and models that come from outside.
+TENSOR_RANK_MAX: Final = 8
+TENSOR_BYTES_MAX: Final = DATA_FRAME_BYTES_MAX
+TENSORS_PER_REQUEST_MAX: Final = 256
+MODEL_OPERATIONS_MAX: Final = 20_000
+MODEL_TENSORS_MAX: Final = 100_000
+MODEL_BYTES_MAX: Final = 2 * 1024 * MIB
+BLOB_BYTES_MAX: Final = 512 * MIB
+TOPOLOGY_BYTES_MAX: Final = 16 * MIB
+NAME_CHARS_MAX: Final = 256
+LAYERS_MAX: Final = 512
+"""Units between cuts a deployment may have: the solver is quadratic in them; longer models have neighbours merged."""
+
+# Core tables.
+MEMBERS_MAX: Final = 16_384
+"""The largest mesh simulated is 10,000; past this a Join is refused and counted."""
+FACT_ENTRIES_MAX: Final = 512
+FACT_BYTES_MAX: Final = 64 * KIB
+DEPLOYMENTS_MAX: Final = 4_096
+VECTOR_ENTRIES_MAX: Final = 256
+PLANS_PER_DEPLOYMENT_MAX: Final = 4
+SEGMENTS_MAX: Final = 64
+SUCCESSION_MAX: Final = 16
+TIMERS_MAX: Final = 65_536
+CORE_EVENTS_QUEUE_MAX: Final = 4_096
+"""Inputs waiting for the driver. A full queue refuses datagrams (they are lossy anyway) and blocks threads."""
+
+# Requests.
+REQUEST_DEADLINE_US: Final = 30 * S
+"""When the client gave none."""
+REQUESTS_IN_FLIGHT_MAX: Final = 1_024
+REQUEST_BYTES_KEPT_MAX: Final = 256 * MIB
+"""Inputs kept at the entry until answered, over all requests."""
+ATTEMPTS_MAX: Final = 3
+HOPS_MAX: Final = 64
+ROUTES_REMEMBERED_MAX: Final = 4_096
+SEEN_US: Final = 10 * S
+"""How long a holder drops a (request, attempt, segment) it saw, and remembers a cancel."""
+POISON_US: Final = 10 * MINUTE
+
+SWITCH_INTERVAL_S: Final = 0.0005
+"""sys.setswitchinterval: at the default 5 ms sixteen busy threads delay a ping's answer by 152 ms (median)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timers:
+    """The control plane's timers. Defaults are the `default` profile."""
+
+    probe_period_us: int = 500 * MS
+    ping_offsets_us: tuple[int, ...] = (0, 75 * MS, 150 * MS, 225 * MS)
+    """NB one ping at 20 % loss suspects a healthy peer in 36 % of probes; four, stopping at the first ack, in 0.1 %."""
+    ack_window_min_us: int = 100 * MS
+    ack_window_max_us: int = 400 * MS
+    indirect_peers: int = 3
+    suspicion_min_periods: int = 6
+    suspicion_max_factor: int = 6
+    last_pings: int = 4
+    last_pings_us: int = 300 * MS
+    gossip_period_us: int = 200 * MS
+    gossip_fanout: int = 3
+    gossip_all_below: int = 8
+    """Up to this many members news goes to all at once."""
+    rumour_sends_factor: int = 3
+    sync_period_us: int = 15 * S
+    contact_dead_us: int = 5 * S
+    contact_dead_for_us: int = 24 * HOUR
+    contact_seeds_us: int = 60 * S
+    tombstone_left_us: int = 1 * HOUR
+    tombstone_dead_us: int = 24 * HOUR
+    planner_step_us: int = 2 * S
+    """The node at rank i plans if nothing settled the matter after i of these."""
+    reservation_us: int = 10 * S
+    replace_after_us: int = 10 * S
+    """From DEAD to the making of a missing replica (a missing segment is made at once)."""
+    unload_after_us: int = 10 * S
+    unload_surplus_after_us: int = 10 * MINUTE
+    overdue_us: int = 60 * S
+    optimise_after_us: int = 120 * S
+
+
+PROFILES: Final = {
+    "default": Timers(),
+    "fast": replace(Timers(), suspicion_min_periods=4),
+    "lowpower": replace(Timers(), probe_period_us=1 * S, gossip_period_us=500 * MS),
+}

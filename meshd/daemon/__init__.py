@@ -1,0 +1,1 @@
+"""The process: driver, supervisor, settings, store, gRPC services, systemd, metrics."""

@@ -1,0 +1,1 @@
+"""A mesh in virtual time, with every fault, held to every invariant."""

@@ -1,0 +1,1 @@
+"""Bytes to core values and back: frames, seals, codecs, each with its limits. Nothing here decides anything."""
