@@ -73,6 +73,28 @@ SEEN_US: Final = 10 * S
 """How long a holder drops a (request, attempt, segment) it saw, and remembers a cancel."""
 POISON_US: Final = 10 * MINUTE
 
+# The shell of one daemon.
+SETTINGS_BYTES_MAX: Final = 64 * KIB
+"""meshd.toml has some twenty keys."""
+DATAGRAMS_A_WAKE_MAX: Final = 256
+"""Drained before timers fire; more would let a flood starve the timers."""
+INPUTS_A_WAKE_MAX: Final = 256
+"""From threads and links, for the same reason."""
+PERSISTS_A_BATCH_MAX: Final = 512
+"""One transaction, one fsync; a burst larger than this takes several."""
+SOLVES_AT_ONCE_MAX: Final = 1
+"""A small device has one core to spare for planning."""
+EVENTS_KEPT_MAX: Final = 1_024
+"""What `meshctl events` can look back on; a reader further behind is told how many it missed."""
+WATCHERS_MAX: Final = 16
+"""Admin streams open at once: each holds a thread."""
+TOKENS_MAX: Final = 1_024
+"""Client tokens; looked up on each remote call."""
+STORE_VALUE_BYTES_MAX: Final = 1 * MIB
+"""One kept core value: as much as one control frame."""
+DRAIN_US: Final = 10 * S
+"""On SIGTERM: systemd's patience is longer, a person's is not."""
+
 SWITCH_INTERVAL_S: Final = 0.0005
 """sys.setswitchinterval: at the default 5 ms sixteen busy threads delay a ping's answer by 152 ms (median)."""
 
