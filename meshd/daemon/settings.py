@@ -269,7 +269,7 @@ def _runtime(environ: Mapping[str, str], state: Path) -> Path:
 
 
 def _decide(given: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    values = {key.name: given[key.name] if key.name in given else None for key in KEYS}
+    values: dict[str, Any] = {key.name: given.get(key.name) for key in KEYS}
     for key in KEYS:
         if values[key.name] is None and (key.default or key.parse in (_bind, _seeds, _words, _labels)):
             values[key.name] = key.parse(key.default)
