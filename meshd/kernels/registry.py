@@ -1,0 +1,250 @@
+"""The door to the kernels: (operation, weights, shape) → a packed kernel, the fastest that applies on this machine.
+
+The contract with the engine
+----------------------------
+1. At load, ask for a kernel of each weighted operation: `convolution`, `product`, `pool`, `convert`. Each checks its
+   arguments, chooses a family, packs weights, compiles what is not compiled yet, and returns a `kernel.Kernel`.
+2. A kernel says which layout it reads (`input_layout`) and which it would write (`output_layout`). Tell a kernel to write
+   what its only reader wants with `write_to(reader.input_layout)`; with several readers that differ, put a `convert` before
+   the others. Every kernel here writes any `Planes` of its shape (or any `Bits`, where its tail says bits), so a
+   `convert` is only needed between floats and bits, or for a second reader. Cheapest is when `output_layout.pitch` is the
+   kernel's own: neighbouring 3x3 and 1x1 convolutions agree on it if you pass the same `pitch` to both.
+3. Plan one arena: `rows * layout.size + layout.slack` elements of `layout.dtype` for each tensor, 64-byte aligned slices;
+   nothing must be zeroed beforehand: a kernel writes the whole of its output, pads included.
+4. Per request: `kernel.run(x, out, residual, scratch, rows, first, last)` over tiles, on as many threads as pay.
+   No kernel allocates. Arrays are flat, writable and C-order; a read-only array is refused.
+
+Binary layers: `product` and `convolution` with `signs=True` read `Bits` (the sign of their input, packed) and take weights
+of which only the sign counts. `Tail(bits=True)` makes any kernel write `Bits`, so binary layers pass bits on. Flatten
+followed by a binary product is `convolution` with the weight as (outputs, channels, height, width): on bits no Flatten exists.
+
+Numeric classes: `Kernel.numeric`. All `fma` kernels give the same bits on every machine, whatever tile, thread or layout.
+"""
+
+import os
+from typing import Literal
+
+import numpy as np
+
+from meshd.errors import MisuseError
+from meshd.kernels import reference
+from meshd.kernels.fallback import ReferenceKernel
+from meshd.kernels.kernel import Kernel, Tail
+from meshd.kernels.layout import Bits, Floats, Layout, Planes
+from meshd.kernels.reference import Pads, Pair, output_size
+
+NO_PADS: Pads = (0, 0, 0, 0)
+ONE: Pair = (1, 1)
+
+
+def compiled() -> bool:
+    """Whether compiled kernels serve: Numba imports, and MESHD_NUMBA is not 0."""
+    return os.environ.get("MESHD_NUMBA", "1") != "0" and False
+
+
+def convolution(
+    weight: Floats,
+    height: int,
+    width: int,
+    *,
+    strides: Pair = ONE,
+    pads: Pads = NO_PADS,
+    dilations: Pair = ONE,
+    groups: int = 1,
+    tail: Tail | None = None,
+    signs: bool = False,
+    pad_sign: Literal[0, 1] = 0,
+    structure: str = "",
+    pitch: int = 0,
+) -> Kernel:
+    """A convolution over images of `height` x `width`.
+
+    Parameters
+    ----------
+    weight : float32, (outputs, channels / groups, kernel height, kernel width)
+    strides, dilations : vertical, horizontal
+    pads : top, left, bottom, right
+    tail : see `kernel.Tail`; the residual has the output's shape
+    signs : read `Bits`; only the weights' signs count (negative is -1, everything else +1)
+    pad_sign : what a binary layer's pads count as: 0 (as ONNX) or +1; other layers pad with 0
+    structure : what the importer found (`graph.Weight.structure`), a hint; zeros are looked for anyway
+    pitch : elements between rows of input and output planes, where the caller wants more than needed; 0 for least
+
+    Raises
+    ------
+    MisuseError
+        Naming the argument: wrong rank, dtype, group or tail, not finite, empty, or a window larger than the padded image.
+    """
+    tail = _checked_tail(tail, weight, 4)
+    outputs, inner, kh, kw = weight.shape
+    if groups < 1 or outputs % groups:
+        raise MisuseError(f"groups is {groups}: it must divide the {outputs} outputs of weight {weight.shape}")
+    for name, pair in (("strides", strides), ("dilations", dilations)):
+        if min(pair) < 1:
+            raise MisuseError(f"{name} is {pair}: each must be at least 1")
+    if min(pads) < 0 or min(height, width) < 1:
+        raise MisuseError(f"pads {pads}, height {height}, width {width}: pads at least 0 and sizes at least 1")
+    oh = output_size(height, kh, strides[0], pads[0], pads[2], dilations[0])
+    ow = output_size(width, kw, strides[1], pads[1], pads[3], dilations[1])
+    if min(oh, ow) < 1:
+        raise MisuseError(
+            f"weight {weight.shape} with dilations {dilations} does not fit into height {height}, width {width}, pads {pads}"
+        )
+    channels = inner * groups
+    name = f"conv{kh}x{kw}"
+    if signs:
+        weight = _signs(weight)
+        read: Layout = padded_bits(channels, height, width, pads)
+    else:
+        read = Planes.plain(channels, height, width)
+    fill = float(pad_sign) if signs else 0.0
+    return ReferenceKernel(
+        f"{'binary' if signs else 'dense'}.{name}.reference",
+        "binary" if signs else "dense",
+        read,
+        Bits(outputs, oh, ow, pitch=ow) if tail.bits else Planes.plain(outputs, oh, ow),
+        Planes.plain(outputs, oh, ow) if tail.residual else None,
+        macs=int(np.count_nonzero(weight)) * oh * ow,
+        resident_bytes=weight.nbytes,
+        compute=lambda x: reference.convolution(x, weight, strides, pads, dilations, groups, fill),
+        tail=tail,
+    )
+
+
+def product(weight: Floats, *, tail: Tail | None = None, signs: bool = False, structure: str = "") -> Kernel:
+    """Rows of k times the transpose of `weight`, i.e. Gemm with transB, or MatMul with a constant, transposed.
+
+    Parameters
+    ----------
+    weight : float32, (outputs, k)
+    tail, signs, structure : as in `convolution`
+
+    Returns
+    -------
+    Kernel
+        Reads `Planes.plain(k)` (or `Bits(k)`), writes `Planes.plain(outputs)` (or `Bits(outputs)`); `rows` of `run` are the
+        matrix's rows.
+
+    Raises
+    ------
+    MisuseError
+        Naming the argument.
+    """
+    tail = _checked_tail(tail, weight, 2)
+    outputs, k = weight.shape
+    if signs:
+        weight = _signs(weight)
+    return ReferenceKernel(
+        f"{'binary' if signs else 'dense'}.product.reference",
+        "binary" if signs else "dense",
+        Bits(k) if signs else Planes.plain(k),
+        Bits(outputs) if tail.bits else Planes.plain(outputs),
+        Planes.plain(outputs) if tail.residual else None,
+        macs=int(np.count_nonzero(weight)),
+        resident_bytes=weight.nbytes,
+        compute=lambda x: reference.product(x.reshape(len(x), -1), weight)[:, :, None, None],
+        tail=tail,
+    )
+
+
+def pool(
+    kind: Literal["max", "average"],
+    channels: int,
+    height: int,
+    width: int,
+    kernel: Pair,
+    *,
+    strides: Pair = ONE,
+    pads: Pads = NO_PADS,
+    dilations: Pair = ONE,
+    count_pads: bool = False,
+    ceil: bool = False,
+    bits: bool = False,
+) -> Kernel:
+    """Max or average pooling; on `Bits` (max only) with `bits`. Global pooling is a kernel of (height, width).
+
+    `count_pads` is ONNX's count_include_pad; `ceil` its ceil_mode (the window may hang over the end, what hangs over
+    is not counted).
+
+    Raises
+    ------
+    MisuseError
+        Naming the argument.
+    """
+    if min(channels, height, width, *kernel, *strides, *dilations) < 1 or min(pads) < 0:
+        raise MisuseError(
+            f"pool: channels, sizes, kernel {kernel}, strides {strides} must be at least 1, pads {pads} at least 0"
+        )
+    if kind == "average" and (bits or dilations != ONE):
+        raise MisuseError("pool: averages are of floats, without dilation")
+    if ceil:
+        pads, over = _hanging(height, width, kernel, strides, pads, dilations), pads
+        if count_pads and pads != over:
+            raise MisuseError(
+                "pool: ceil together with count_pads is not offered where windows hang over; import it as a Pad"
+            )
+    oh = output_size(height, kernel[0], strides[0], pads[0], pads[2], dilations[0])
+    ow = output_size(width, kernel[1], strides[1], pads[1], pads[3], dilations[1])
+    if min(oh, ow) < 1:
+        raise MisuseError(f"kernel {kernel} does not fit into height {height}, width {width}, pads {pads}")
+
+    def compute(x: Floats) -> Floats:
+        if kind == "max":
+            return reference.pool_max(x, kernel, strides, pads, dilations)
+        return reference.pool_average(x, kernel, strides, pads, count_pads)
+
+    return ReferenceKernel(
+        f"other.pool.{kind}",
+        "other",
+        Bits(channels, height, width, pitch=width) if bits else Planes.plain(channels, height, width),
+        Bits(channels, oh, ow, pitch=ow) if bits else Planes.plain(channels, oh, ow),
+        compute=compute,
+    )
+
+
+def convert(source: Layout, target: Layout) -> Kernel:
+    """Copy between layouts of one shape: plain to padded, floats to their signs (`Bits`), bits to floats of -1 and 1.
+
+    Raises
+    ------
+    MisuseError
+        If the shapes differ.
+    """
+    shapes = [(layout.channels, layout.height, layout.width) for layout in (source, target)]
+    if shapes[0] != shapes[1]:
+        raise MisuseError(f"source {shapes[0]} and target {shapes[1]}: a conversion keeps channels, height and width")
+    kind = "sign" if isinstance(target, Bits) else "copy"
+    return ReferenceKernel(f"other.convert.{kind}", "other", source, target, compute=lambda x: x)
+
+
+def padded_bits(channels: int, height: int, width: int, pads: Pads) -> Bits:
+    """The `Bits` a binary convolution with these pads reads."""
+    top, left, bottom, right = pads
+    return Bits(channels, height, width, top, left, bottom, left + width + right)
+
+
+def _checked_tail(tail: Tail | None, weight: Floats, rank: int) -> Tail:
+    if weight.ndim != rank or weight.dtype != np.float32 or weight.size == 0:
+        raise MisuseError(f"weight is {weight.dtype} {weight.shape}: it must be float32, of rank {rank} and not empty")
+    if not np.isfinite(weight).all():
+        raise MisuseError("weight holds NaN or infinity")
+    return (tail or Tail()).checked(weight.shape[0])
+
+
+def _signs(weight: Floats) -> Floats:
+    return np.where(weight < 0, np.float32(-1), np.float32(1))
+
+
+def _hanging(height: int, width: int, kernel: Pair, strides: Pair, pads: Pads, dilations: Pair) -> Pads:
+    """The pads with which floor division gives the count of windows that ceil division gives."""
+    top, left, bottom, right = pads
+    more = []
+    for size, k, s, before, after, d in zip(
+        (height, width), kernel, strides, (top, left), (bottom, right), dilations, strict=True
+    ):
+        span = d * (k - 1) + 1
+        count = -(-(size + before + after - span) // s) + 1
+        if (count - 1) * s >= size + before:
+            count -= 1  # NB a window that would start in the far pad is not one.
+        more.append(max(after, (count - 1) * s + span - size - before))
+    return top, left, more[0], more[1]
