@@ -1,8 +1,8 @@
 """What a demo run showed: observations in, a `DemoReport` out. Pure.
 
-*lost*: no answer, or an error. *wrong*: bytes differ from the model run in one piece on this machine. *added*: latency of a
-request that lived through the kill, less the median before it. `ok` only if nothing was lost or wrong, the accuracy is the card's, every
-request-side goal was met and the mesh repaired itself.
+*lost*: no answer, or an error. *wrong*: bytes differ from the model run in one piece on this machine. *added*:
+latency of a request that lived through the kill, less the median before it. `ok` only if nothing was lost or wrong,
+the accuracy is the card's, every request-side goal was met and the mesh repaired itself.
 """
 
 from collections.abc import Sequence
