@@ -49,6 +49,17 @@ LAYERS_MAX: Final = 512
 # Core tables.
 MEMBERS_MAX: Final = 16_384
 """The largest mesh simulated is 10,000; past this a Join is refused and counted."""
+ADDRESSES_MAX: Final = 4
+"""Addresses a member names: IPv4 and IPv6 of two interfaces; more would not fit beside a certificate."""
+CERTIFICATE_BYTES_MAX: Final = 768
+"""A self-signed P-256 certificate with two names is about 500; it must fit a datagram beside two nonces."""
+NEWS_A_DATAGRAM_MAX: Final = 64
+"""Rumours (deltas, intents) in one datagram: more cannot fit in its bytes, so a greater count is an attack."""
+INTENT_KEY_BYTES_MAX: Final = 96
+LABELS_MAX: Final = 16
+LABEL_CHARS_MAX: Final = 64
+RATES_MAX: Final = 16
+"""Cost classes a node may state."""
 FACT_ENTRIES_MAX: Final = 512
 FACT_BYTES_MAX: Final = 64 * KIB
 DEPLOYMENTS_MAX: Final = 4_096

@@ -305,6 +305,13 @@ class Discard:
 
 
 @dataclass(frozen=True, slots=True)
+class UseBoot:
+    """Seal datagrams as this boot from now on: it is on disk. Nothing is sent before the first of these."""
+
+    boot: Boot
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """`node`'s certificate (DER) is on the roster: links to and from it may open. Its key hashes to the id."""
 
@@ -370,6 +377,7 @@ Effect = (
     | Unload
     | Fetch
     | Discard
+    | UseBoot
     | Trust
     | Distrust
     | Publish

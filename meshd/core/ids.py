@@ -4,9 +4,13 @@ Everything is a plain immutable value that compares and sorts the same on every 
 decision: ranking is by BLAKE2b, so that it is the same in every process.
 """
 
+import base64
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NewType
+
+from meshd.config import MEMBERS_MAX
 
 NodeId = NewType("NodeId", str)
 """26 base32 characters (lower case, no padding): the first 16 bytes of SHA-256 of the node's public key (SPKI DER)."""
@@ -49,3 +53,21 @@ def rank(key: str, node: NodeId) -> bytes:
     Thaler and Ravishankar, "Using name-based mappings to increase hit rates", 1998.
     """
     return hashlib.blake2b(f"{key}\0{node}".encode(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=2 * MEMBERS_MAX)
+def node_id(digest: bytes) -> NodeId:
+    """Text of a node's 16 bytes."""
+    assert len(digest) == 16, f"a node id is 16 bytes, not {len(digest)}"
+    return NodeId(base64.b32encode(digest).decode().rstrip("=").lower())
+
+
+@lru_cache(maxsize=2 * MEMBERS_MAX)
+def node_bytes(node: NodeId) -> bytes:
+    """The 16 bytes of a node's id."""
+    return base64.b32decode(node.upper() + "======")
+
+
+def boot_of(count: int, low: int) -> Boot:
+    """A boot from its persisted count and 32 random bits."""
+    return Boot(count << 32 | low)

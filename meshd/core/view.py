@@ -57,9 +57,19 @@ class Holding:
     state: Hold
     measured_us: int = 0
     """Time one item takes there, measured; 0 before it was."""
-    ready_for_us: int = 0
+    ready_since_us: int = 0
+    """READY: since when, on the clock of the node whose view this is (it may be negative); no clock is shared."""
     reason: str = ""
     """Why, when FAILED."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLink:
+    """A node's link to a peer it exchanges activations with, as it says itself."""
+
+    peer: NodeId
+    rtt_us: int
+    bandwidth_bps: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +89,10 @@ class Member:
     """Models whose blobs it has whole on disk."""
     unreachable: tuple[NodeId, ...] = ()
     """Peers it says it cannot reach by link."""
+    links: tuple[PeerLink, ...] = ()
+    """Its links as it measured them, by peer."""
     rtt_us: int = 0
+    """Of datagrams between it and the node whose view this is, in quarter powers of two; 0 if never measured."""
     draining: bool = False
 
 
