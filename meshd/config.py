@@ -26,6 +26,10 @@ PORT_METRICS: Final = 8002
 # What one message may be.
 DATAGRAM_BODY_BYTES_MAX: Final = 1_152
 """IPv6's minimum MTU of 1,280 less headers, seal and tag: no fragment is ever needed."""
+REPLAY_WINDOW: Final = 256
+"""Counts remembered of one (source, boot): a mesh that reorders by more than a batch of datagrams has lost them."""
+SECRETS_MAX: Final = 4
+"""Keys in a mesh key file: one that seals, and old or coming ones; each costs a stranger's datagram one more try."""
 CONTROL_FRAME_BYTES_MAX: Final = 1 * MIB
 """A plan of 256 segments and a sync of 10,000 members both fit; a stranger cannot make us buffer more."""
 DATA_FRAME_BYTES_MAX: Final = 64 * MIB
