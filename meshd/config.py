@@ -103,6 +103,8 @@ EVENTS_KEPT_MAX: Final = 1_024
 """What `meshctl events` can look back on; a reader further behind is told how many it missed."""
 WATCHERS_MAX: Final = 16
 """Admin streams open at once: each holds a thread."""
+MODELS_KEPT_MAX: Final = 256
+"""Topologies on one disk; a listing parses each."""
 TOKENS_MAX: Final = 1_024
 """Client tokens; looked up on each remote call."""
 STORE_VALUE_BYTES_MAX: Final = 1 * MIB
