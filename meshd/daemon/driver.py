@@ -21,6 +21,7 @@ import trio
 from meshd.config import DATAGRAMS_A_WAKE_MAX, INPUTS_A_WAKE_MAX, PERSISTS_A_BATCH_MAX, SOLVES_AT_ONCE_MAX
 from meshd.core import events
 from meshd.core.events import Command, DatagramIn, Done, Effect, Input, Refused, TimerFired, Token, Woke
+from meshd.core.ids import Boot
 from meshd.daemon.board import Board
 from meshd.daemon.inbox import Inbox
 from meshd.daemon.timers import Timers
@@ -50,6 +51,9 @@ class Gossip(Protocol):
 
     def send(self, effect: events.SendDatagram) -> None:
         """Seal and send, or drop: datagrams are lossy."""
+
+    def use_boot(self, boot: Boot) -> None:
+        """Seal as this boot from now on; nothing was sent before the first."""
 
 
 class Links(Protocol):
@@ -165,6 +169,8 @@ class Driver:
                     self._board.report(effect)
                 case events.Solve():
                     self._nursery.start_soon(self._solve, effect)
+                case events.UseBoot(boot):
+                    shell.gossip.use_boot(boot)
                 case events.Trust():
                     shell.links.trust(effect)
                 case events.Distrust():

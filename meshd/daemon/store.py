@@ -1,17 +1,14 @@
-"""What must survive `kill -9`: boot count, the core's kept values, tokens. One SQLite file.
+"""What must survive `kill -9`: the core's kept values (boot count, registry, plans, peers) and tokens. One SQLite file.
 
 Rule 1: what a method wrote is on the disk when it returns (WAL with `synchronous=FULL`: each commit is fsynced).
 Rule 2: blocking; the driver calls it from a thread, batched, never from trio.
 Rule 3: core values go in and out through an encoding given by the caller; a value that no longer decodes (an older
-version's) is dropped with a warning, for the mesh will tell it again; the boot count never is.
-
-Invariant: boots of one state folder strictly rise, whatever kills the process.
+version's) is dropped with a warning, for the mesh will tell it again.
 """
 
 import fcntl
 import logging
 import os
-import secrets
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
@@ -19,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from meshd.config import STORE_VALUE_BYTES_MAX
-from meshd.core.ids import Boot
 from meshd.errors import InvalidError, MeshdError, UnavailableError
 
 log = logging.getLogger(__name__)
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS kept (key TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS tokens (
     digest BLOB PRIMARY KEY, name TEXT NOT NULL UNIQUE, role TEXT NOT NULL, created_s INTEGER NOT NULL
@@ -40,7 +35,7 @@ class Store:
     Parameters
     ----------
     folder : made with mode 0700 if missing
-    encode, decode : core value <-> bytes; `decode` raises a `MeshdError` for bytes it does not know
+    encode, decode : (key, core value) <-> bytes; `decode` raises a `MeshdError` for a key or bytes it does not know
 
     Raises
     ------
@@ -50,7 +45,7 @@ class Store:
         The file was written by a newer meshd.
     """
 
-    def __init__(self, folder: Path, encode: Callable[[Any], bytes], decode: Callable[[bytes], Any]) -> None:
+    def __init__(self, folder: Path, encode: Callable[[str, Any], bytes], decode: Callable[[str, bytes], Any]) -> None:
         self._encode, self._decode = encode, decode
         self._lock = threading.Lock()
         try:
@@ -68,21 +63,6 @@ class Store:
                 f"{folder}: {error}; check owner, mode and free space, or set --state-dir"
             ) from error
 
-    def raise_boot(self) -> Boot:
-        """Count one more start, on disk before it returns: the high 32 bits; the low ones are random."""
-        with self._lock:
-            (count,) = self._db.execute(
-                "INSERT INTO counts VALUES ('boot', 1) ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value"
-            ).fetchone()
-        return Boot(int(count) << 32 | secrets.randbits(32))
-
-    def raise_boot_to(self, boot: Boot) -> None:
-        """Let the next start come after `boot`, if it would not: someone has seen this identity under it."""
-        with self._lock:
-            self._db.execute(
-                "INSERT INTO counts VALUES ('boot', ?1) ON CONFLICT DO UPDATE SET value = max(value, ?1)", (boot >> 32,)
-            )
-
     def kept(self) -> dict[str, Any]:
         """Everything the core asked to keep, by key, in order of key."""
         with self._lock:
@@ -90,7 +70,7 @@ class Store:
         values: dict[str, Any] = {}
         for key, raw in rows:
             try:
-                values[key] = self._decode(raw)
+                values[key] = self._decode(key, raw)
             except MeshdError as error:
                 log.warning("forgot %s, which this version cannot read: %s", key, error)
         return values
@@ -119,7 +99,7 @@ class Store:
                 raise UnavailableError(f"could not keep {len(rows)} values: {error}; is the disk full?") from error
 
     def _encoded(self, key: str, value: Any) -> bytes:
-        raw = self._encode(value)
+        raw = self._encode(key, value)
         assert len(raw) <= STORE_VALUE_BYTES_MAX, f"{key}: {len(raw)} bytes to keep, at most {STORE_VALUE_BYTES_MAX}"
         return raw
 

@@ -1,3 +1,5 @@
+from meshd.v1 import gossip_pb2 as _gossip_pb2
+from meshd.v1 import model_pb2 as _model_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -7,55 +9,27 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
-class NodeState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+class DeployObjective(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
-    NODE_STATE_UNSPECIFIED: _ClassVar[NodeState]
-    NODE_STATE_ALIVE: _ClassVar[NodeState]
-    NODE_STATE_SUSPECT: _ClassVar[NodeState]
-    NODE_STATE_DEAD: _ClassVar[NodeState]
-    NODE_STATE_LEFT: _ClassVar[NodeState]
+    DEPLOY_OBJECTIVE_UNSPECIFIED: _ClassVar[DeployObjective]
+    DEPLOY_OBJECTIVE_LATENCY: _ClassVar[DeployObjective]
+    DEPLOY_OBJECTIVE_THROUGHPUT: _ClassVar[DeployObjective]
+    DEPLOY_OBJECTIVE_ENERGY: _ClassVar[DeployObjective]
 
-class HoldState(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+class FindingSeverity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
-    HOLD_STATE_UNSPECIFIED: _ClassVar[HoldState]
-    HOLD_STATE_RESERVED: _ClassVar[HoldState]
-    HOLD_STATE_LOADING: _ClassVar[HoldState]
-    HOLD_STATE_READY: _ClassVar[HoldState]
-    HOLD_STATE_DRAINING: _ClassVar[HoldState]
-    HOLD_STATE_FAILED: _ClassVar[HoldState]
-
-class Objective(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    OBJECTIVE_UNSPECIFIED: _ClassVar[Objective]
-    OBJECTIVE_LATENCY: _ClassVar[Objective]
-    OBJECTIVE_THROUGHPUT: _ClassVar[Objective]
-    OBJECTIVE_ENERGY: _ClassVar[Objective]
-
-class Severity(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    SEVERITY_UNSPECIFIED: _ClassVar[Severity]
-    SEVERITY_NOTE: _ClassVar[Severity]
-    SEVERITY_WARNING: _ClassVar[Severity]
-    SEVERITY_ERROR: _ClassVar[Severity]
-NODE_STATE_UNSPECIFIED: NodeState
-NODE_STATE_ALIVE: NodeState
-NODE_STATE_SUSPECT: NodeState
-NODE_STATE_DEAD: NodeState
-NODE_STATE_LEFT: NodeState
-HOLD_STATE_UNSPECIFIED: HoldState
-HOLD_STATE_RESERVED: HoldState
-HOLD_STATE_LOADING: HoldState
-HOLD_STATE_READY: HoldState
-HOLD_STATE_DRAINING: HoldState
-HOLD_STATE_FAILED: HoldState
-OBJECTIVE_UNSPECIFIED: Objective
-OBJECTIVE_LATENCY: Objective
-OBJECTIVE_THROUGHPUT: Objective
-OBJECTIVE_ENERGY: Objective
-SEVERITY_UNSPECIFIED: Severity
-SEVERITY_NOTE: Severity
-SEVERITY_WARNING: Severity
-SEVERITY_ERROR: Severity
+    FINDING_SEVERITY_UNSPECIFIED: _ClassVar[FindingSeverity]
+    FINDING_SEVERITY_NOTE: _ClassVar[FindingSeverity]
+    FINDING_SEVERITY_WARNING: _ClassVar[FindingSeverity]
+    FINDING_SEVERITY_ERROR: _ClassVar[FindingSeverity]
+DEPLOY_OBJECTIVE_UNSPECIFIED: DeployObjective
+DEPLOY_OBJECTIVE_LATENCY: DeployObjective
+DEPLOY_OBJECTIVE_THROUGHPUT: DeployObjective
+DEPLOY_OBJECTIVE_ENERGY: DeployObjective
+FINDING_SEVERITY_UNSPECIFIED: FindingSeverity
+FINDING_SEVERITY_NOTE: FindingSeverity
+FINDING_SEVERITY_WARNING: FindingSeverity
+FINDING_SEVERITY_ERROR: FindingSeverity
 
 class GetStatusRequest(_message.Message):
     __slots__ = ()
@@ -91,11 +65,11 @@ class Status(_message.Message):
     node_id: str
     uptime_us: int
     mesh_id: str
-    nodes: _containers.RepeatedCompositeFieldContainer[Node]
-    deployments: _containers.RepeatedCompositeFieldContainer[Deployment]
+    nodes: _containers.RepeatedCompositeFieldContainer[NodeStatus]
+    deployments: _containers.RepeatedCompositeFieldContainer[DeploymentStatus]
     listeners: _containers.RepeatedCompositeFieldContainer[Listener]
     problems: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, version: _Optional[int] = ..., node_id: _Optional[str] = ..., uptime_us: _Optional[int] = ..., mesh_id: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[Node, _Mapping]]] = ..., deployments: _Optional[_Iterable[_Union[Deployment, _Mapping]]] = ..., listeners: _Optional[_Iterable[_Union[Listener, _Mapping]]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, version: _Optional[int] = ..., node_id: _Optional[str] = ..., uptime_us: _Optional[int] = ..., mesh_id: _Optional[str] = ..., nodes: _Optional[_Iterable[_Union[NodeStatus, _Mapping]]] = ..., deployments: _Optional[_Iterable[_Union[DeploymentStatus, _Mapping]]] = ..., listeners: _Optional[_Iterable[_Union[Listener, _Mapping]]] = ..., problems: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Listener(_message.Message):
     __slots__ = ("role", "address")
@@ -105,7 +79,7 @@ class Listener(_message.Message):
     address: str
     def __init__(self, role: _Optional[str] = ..., address: _Optional[str] = ...) -> None: ...
 
-class Node(_message.Message):
+class NodeStatus(_message.Message):
     __slots__ = ("id", "name", "state", "boot", "incarnation", "addresses", "software", "memory_bytes", "free_bytes", "rates", "numeric", "cores", "labels", "rtt_us", "draining", "holdings", "models", "unreachable")
     class RatesEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -134,7 +108,7 @@ class Node(_message.Message):
     UNREACHABLE_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
-    state: NodeState
+    state: _gossip_pb2.MemberState
     boot: int
     incarnation: int
     addresses: _containers.RepeatedScalarFieldContainer[str]
@@ -147,12 +121,12 @@ class Node(_message.Message):
     labels: _containers.RepeatedScalarFieldContainer[str]
     rtt_us: int
     draining: bool
-    holdings: _containers.RepeatedCompositeFieldContainer[Holding]
+    holdings: _containers.RepeatedCompositeFieldContainer[HoldingStatus]
     models: _containers.RepeatedScalarFieldContainer[str]
     unreachable: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[NodeState, str]] = ..., boot: _Optional[int] = ..., incarnation: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., rates: _Optional[_Mapping[str, int]] = ..., numeric: _Optional[str] = ..., cores: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., rtt_us: _Optional[int] = ..., draining: _Optional[bool] = ..., holdings: _Optional[_Iterable[_Union[Holding, _Mapping]]] = ..., models: _Optional[_Iterable[str]] = ..., unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., state: _Optional[_Union[_gossip_pb2.MemberState, str]] = ..., boot: _Optional[int] = ..., incarnation: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., software: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., rates: _Optional[_Mapping[str, int]] = ..., numeric: _Optional[str] = ..., cores: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., rtt_us: _Optional[int] = ..., draining: _Optional[bool] = ..., holdings: _Optional[_Iterable[_Union[HoldingStatus, _Mapping]]] = ..., models: _Optional[_Iterable[str]] = ..., unreachable: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class Holding(_message.Message):
+class HoldingStatus(_message.Message):
     __slots__ = ("plan_digest", "segment", "state", "measured_us", "reason", "kernels")
     class KernelsEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -169,13 +143,13 @@ class Holding(_message.Message):
     KERNELS_FIELD_NUMBER: _ClassVar[int]
     plan_digest: str
     segment: int
-    state: HoldState
+    state: _gossip_pb2.HoldState
     measured_us: int
     reason: str
     kernels: _containers.ScalarMap[str, int]
-    def __init__(self, plan_digest: _Optional[str] = ..., segment: _Optional[int] = ..., state: _Optional[_Union[HoldState, str]] = ..., measured_us: _Optional[int] = ..., reason: _Optional[str] = ..., kernels: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    def __init__(self, plan_digest: _Optional[str] = ..., segment: _Optional[int] = ..., state: _Optional[_Union[_gossip_pb2.HoldState, str]] = ..., measured_us: _Optional[int] = ..., reason: _Optional[str] = ..., kernels: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
-class Policy(_message.Message):
+class DeployPolicy(_message.Message):
     __slots__ = ("replicas", "objective", "segments_min", "memory_bytes_max", "keep_to", "avoid", "keep_input")
     REPLICAS_FIELD_NUMBER: _ClassVar[int]
     OBJECTIVE_FIELD_NUMBER: _ClassVar[int]
@@ -185,15 +159,15 @@ class Policy(_message.Message):
     AVOID_FIELD_NUMBER: _ClassVar[int]
     KEEP_INPUT_FIELD_NUMBER: _ClassVar[int]
     replicas: int
-    objective: Objective
+    objective: DeployObjective
     segments_min: int
     memory_bytes_max: int
     keep_to: _containers.RepeatedScalarFieldContainer[str]
     avoid: _containers.RepeatedScalarFieldContainer[str]
     keep_input: bool
-    def __init__(self, replicas: _Optional[int] = ..., objective: _Optional[_Union[Objective, str]] = ..., segments_min: _Optional[int] = ..., memory_bytes_max: _Optional[int] = ..., keep_to: _Optional[_Iterable[str]] = ..., avoid: _Optional[_Iterable[str]] = ..., keep_input: _Optional[bool] = ...) -> None: ...
+    def __init__(self, replicas: _Optional[int] = ..., objective: _Optional[_Union[DeployObjective, str]] = ..., segments_min: _Optional[int] = ..., memory_bytes_max: _Optional[int] = ..., keep_to: _Optional[_Iterable[str]] = ..., avoid: _Optional[_Iterable[str]] = ..., keep_input: _Optional[bool] = ...) -> None: ...
 
-class Deployment(_message.Message):
+class DeploymentStatus(_message.Message):
     __slots__ = ("name", "model", "generation", "policy", "serving", "target", "conflict", "problem")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -206,14 +180,14 @@ class Deployment(_message.Message):
     name: str
     model: str
     generation: int
-    policy: Policy
-    serving: Plan
-    target: Plan
+    policy: DeployPolicy
+    serving: PlanStatus
+    target: PlanStatus
     conflict: bool
     problem: str
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., generation: _Optional[int] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., serving: _Optional[_Union[Plan, _Mapping]] = ..., target: _Optional[_Union[Plan, _Mapping]] = ..., conflict: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., generation: _Optional[int] = ..., policy: _Optional[_Union[DeployPolicy, _Mapping]] = ..., serving: _Optional[_Union[PlanStatus, _Mapping]] = ..., target: _Optional[_Union[PlanStatus, _Mapping]] = ..., conflict: _Optional[bool] = ..., problem: _Optional[str] = ...) -> None: ...
 
-class Plan(_message.Message):
+class PlanStatus(_message.Message):
     __slots__ = ("plan_digest", "generation", "epoch", "planner", "cost_us", "segments")
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
@@ -226,10 +200,10 @@ class Plan(_message.Message):
     epoch: int
     planner: str
     cost_us: int
-    segments: _containers.RepeatedCompositeFieldContainer[Segment]
-    def __init__(self, plan_digest: _Optional[str] = ..., generation: _Optional[int] = ..., epoch: _Optional[int] = ..., planner: _Optional[str] = ..., cost_us: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[Segment, _Mapping]]] = ...) -> None: ...
+    segments: _containers.RepeatedCompositeFieldContainer[SegmentStatus]
+    def __init__(self, plan_digest: _Optional[str] = ..., generation: _Optional[int] = ..., epoch: _Optional[int] = ..., planner: _Optional[str] = ..., cost_us: _Optional[int] = ..., segments: _Optional[_Iterable[_Union[SegmentStatus, _Mapping]]] = ...) -> None: ...
 
-class Segment(_message.Message):
+class SegmentStatus(_message.Message):
     __slots__ = ("start", "end", "crossing", "crossing_bytes", "succession", "candidates", "classes")
     class ClassesEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -247,14 +221,14 @@ class Segment(_message.Message):
     CLASSES_FIELD_NUMBER: _ClassVar[int]
     start: int
     end: int
-    crossing: _containers.RepeatedCompositeFieldContainer[Crossing]
+    crossing: _containers.RepeatedCompositeFieldContainer[CrossingStatus]
     crossing_bytes: int
     succession: _containers.RepeatedScalarFieldContainer[str]
     candidates: _containers.RepeatedScalarFieldContainer[str]
     classes: _containers.ScalarMap[str, int]
-    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., crossing: _Optional[_Iterable[_Union[Crossing, _Mapping]]] = ..., crossing_bytes: _Optional[int] = ..., succession: _Optional[_Iterable[str]] = ..., candidates: _Optional[_Iterable[str]] = ..., classes: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., crossing: _Optional[_Iterable[_Union[CrossingStatus, _Mapping]]] = ..., crossing_bytes: _Optional[int] = ..., succession: _Optional[_Iterable[str]] = ..., candidates: _Optional[_Iterable[str]] = ..., classes: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
-class Crossing(_message.Message):
+class CrossingStatus(_message.Message):
     __slots__ = ("tensor", "encoding")
     TENSOR_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FIELD_NUMBER: _ClassVar[int]
@@ -274,11 +248,11 @@ class WatchEventsResponse(_message.Message):
     __slots__ = ("event", "missed")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     MISSED_FIELD_NUMBER: _ClassVar[int]
-    event: Event
+    event: MeshEvent
     missed: int
-    def __init__(self, event: _Optional[_Union[Event, _Mapping]] = ..., missed: _Optional[int] = ...) -> None: ...
+    def __init__(self, event: _Optional[_Union[MeshEvent, _Mapping]] = ..., missed: _Optional[int] = ...) -> None: ...
 
-class Event(_message.Message):
+class MeshEvent(_message.Message):
     __slots__ = ("sequence", "wall_us", "kind", "subject", "detail")
     class DetailEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -364,22 +338,12 @@ class GetModelResponse(_message.Message):
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     summary: ModelSummary
-    inputs: _containers.RepeatedCompositeFieldContainer[Tensor]
-    outputs: _containers.RepeatedCompositeFieldContainer[Tensor]
-    layers: _containers.RepeatedCompositeFieldContainer[Layer]
-    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[Layer, _Mapping]]] = ...) -> None: ...
+    inputs: _containers.RepeatedCompositeFieldContainer[_model_pb2.Port]
+    outputs: _containers.RepeatedCompositeFieldContainer[_model_pb2.Port]
+    layers: _containers.RepeatedCompositeFieldContainer[LayerSummary]
+    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_model_pb2.Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_model_pb2.Port, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[LayerSummary, _Mapping]]] = ...) -> None: ...
 
-class Tensor(_message.Message):
-    __slots__ = ("name", "dtype", "shape")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    DTYPE_FIELD_NUMBER: _ClassVar[int]
-    SHAPE_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    dtype: str
-    shape: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
-
-class Layer(_message.Message):
+class LayerSummary(_message.Message):
     __slots__ = ("macs", "weight_bytes", "resident_bytes", "crossing_bytes", "operators", "structures")
     class MacsEntry(_message.Message):
         __slots__ = ("key", "value")
@@ -422,9 +386,9 @@ class DeployRequest(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     name: str
     model: str
-    policy: Policy
+    policy: DeployPolicy
     timeout_ms: int
-    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., policy: _Optional[_Union[DeployPolicy, _Mapping]] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class DeployResponse(_message.Message):
     __slots__ = ("detail",)
@@ -481,10 +445,10 @@ class ListTokensRequest(_message.Message):
 class ListTokensResponse(_message.Message):
     __slots__ = ("tokens",)
     TOKENS_FIELD_NUMBER: _ClassVar[int]
-    tokens: _containers.RepeatedCompositeFieldContainer[Token]
-    def __init__(self, tokens: _Optional[_Iterable[_Union[Token, _Mapping]]] = ...) -> None: ...
+    tokens: _containers.RepeatedCompositeFieldContainer[TokenEntry]
+    def __init__(self, tokens: _Optional[_Iterable[_Union[TokenEntry, _Mapping]]] = ...) -> None: ...
 
-class Token(_message.Message):
+class TokenEntry(_message.Message):
     __slots__ = ("name", "role", "created_s")
     NAME_FIELD_NUMBER: _ClassVar[int]
     ROLE_FIELD_NUMBER: _ClassVar[int]
@@ -521,9 +485,9 @@ class Finding(_message.Message):
     SUBJECT_FIELD_NUMBER: _ClassVar[int]
     SAYS_FIELD_NUMBER: _ClassVar[int]
     ADVICE_FIELD_NUMBER: _ClassVar[int]
-    severity: Severity
+    severity: FindingSeverity
     kind: str
     subject: str
     says: str
     advice: str
-    def __init__(self, severity: _Optional[_Union[Severity, str]] = ..., kind: _Optional[str] = ..., subject: _Optional[str] = ..., says: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...
+    def __init__(self, severity: _Optional[_Union[FindingSeverity, str]] = ..., kind: _Optional[str] = ..., subject: _Optional[str] = ..., says: _Optional[str] = ..., advice: _Optional[str] = ...) -> None: ...

@@ -62,6 +62,9 @@ class FakeGossip:
     def send(self, effect: events.SendDatagram) -> None:
         self.sent.append(effect)
 
+    def use_boot(self, boot: Boot) -> None:
+        self.sent.append(boot)
+
 
 class FakeLinks:
     def __init__(self) -> None:
@@ -237,14 +240,16 @@ def test_a_view_is_swapped_in_and_watchers_hear_of_it() -> None:
 def test_other_effects_reach_who_performs_them() -> None:
     segment: Any = "segment"
     trust, link = events.Trust(NodeId("a"), b""), events.SendLink(NodeId("a"), "m")
+    boot = events.UseBoot(Boot(7))
     strike, unload = events.Distrust(NodeId("a")), events.Unload(segment)
 
     async def test(world: World, _: Any) -> None:
         await trio.sleep(0.001)
         assert world.links.done == [trust, link, strike]
         assert world.holdings.done == [unload]
+        assert world.gossip.sent == [7]
 
-    drive(test, [trust, link, strike, unload])
+    drive(test, [trust, link, strike, unload, boot])
 
 
 def test_a_command_is_answered_to_whoever_asked() -> None:

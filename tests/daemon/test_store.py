@@ -11,18 +11,17 @@ from typing import Any
 
 import pytest
 
-from meshd.core.ids import Boot
 from meshd.daemon.blobs import Blobs
 from meshd.daemon.store import Store
 from meshd.daemon.tokens import Tokens
 from meshd.errors import ConflictError, InvalidError, MisuseError, NotFoundError, UnavailableError
 
 
-def encode(value: Any) -> bytes:
+def encode(key: str, value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def decode(raw: bytes) -> Any:
+def decode(key: str, raw: bytes) -> Any:
     try:
         return json.loads(raw)
     except ValueError:
@@ -35,24 +34,6 @@ def store_in(folder: Path) -> Store:
 
 def digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
-
-
-def test_boots_rise_with_every_start(tmp_path: Path) -> None:
-    boots = []
-    for _ in range(3):
-        store = store_in(tmp_path)
-        boots.append(store.raise_boot())
-        store.close()
-    assert [b >> 32 for b in boots] == [1, 2, 3]
-    assert len({b & 0xFFFF_FFFF for b in boots}) == 3
-
-
-def test_a_boot_seen_elsewhere_is_passed_by_the_next_start_and_never_lowered(tmp_path: Path) -> None:
-    store = store_in(tmp_path)
-    store.raise_boot_to(Boot(41 << 32 | 7))
-    store.raise_boot_to(Boot(3 << 32))
-    assert store.raise_boot() >> 32 == 42
-    store.close()
 
 
 def test_kept_values_come_back_and_none_deletes(tmp_path: Path) -> None:
@@ -110,7 +91,9 @@ from pathlib import Path
 from tests.daemon.test_store import Blobs, digest, store_in
 folder = Path(sys.argv[1])
 store, blobs = store_in(folder), Blobs(folder / "blobs")
-print(store.raise_boot() >> 32, flush=True)
+start = store.kept().get("start", 0) + 1
+store.keep([("start", start)])
+print(start, flush=True)
 for n in range(100_000):
     store.keep([("n", n), ("twice", 2 * n)])
     raw = str(n).encode() * 1000
