@@ -210,7 +210,7 @@ class Tables:
             rows = [[t * s.milliwatts for t in row] for row, s in zip(self.time, self.sites, strict=True)]
         least = [min(row[i + 1] - row[i] for row in rows) for i in range(self.layers)]
         if self.problem.objective is Objective.THROUGHPUT:
-            return max(max(least), -(-sum(least) // min(len(self.sites), self.layers)))
+            return max(*least, -(-sum(least) // min(len(self.sites), self.layers)))
         return sum(least)
 
     def cut_further(self, chain: Chain, segments_min: int) -> Chain:

@@ -31,18 +31,18 @@ def cluster(seed: int, objective: Objective = Objective.THROUGHPUT) -> Problem:
     model = rng.choice(sorted(data["models"]))
     shape = data["models"][model]
     kinds = []
-    for n in range(rng.randint(1, 4)):
+    for _n in range(rng.randint(1, 4)):
         board = data["devices"][rng.choice(sorted(data["devices"]))]
         throttle = rng.choice((1.0, 1.0, 1.5, 2.0, 4.0))
         starve = rng.choice((1.0, 1.0, 0.5, 0.25, 0.125))
         times = board["model_profiles"][model][0]["time_s"]
         kinds.append(
-            dict(
-                layer_us=tuple(max(1, round(t * throttle * 1e6)) for t in times),
-                memory_bytes=int(board["mem_MB"] * starve * MB),
-                bandwidth_bps=rng.choice(LINKS_BPS),
-                milliwatts=rng.choice((3_000, 5_000, 8_000, 20_000)),
-            )
+            {
+                "layer_us": tuple(max(1, round(t * throttle * 1e6)) for t in times),
+                "memory_bytes": int(board["mem_MB"] * starve * MB),
+                "bandwidth_bps": rng.choice(LINKS_BPS),
+                "milliwatts": rng.choice((3_000, 5_000, 8_000, 20_000)),
+            }
         )
     sites = tuple(Site(NodeId(f"n{i:02}"), **rng.choice(kinds)) for i in range(rng.randint(2, 16)))
     crossing = (shape["parameters_in"], *shape["parameters_out"])
