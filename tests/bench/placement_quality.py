@@ -37,7 +37,7 @@ def _row(objective: Objective, clusters: int) -> str:
                 missed.append(seed)
             continue
         ratios.append((found.cost / best, seed))
-        assert found.cost >= best and found.lower_bound_us <= best, (seed, found, best)
+        assert found.lower_bound_us <= best <= found.cost, (seed, found, best)
         above_single += found.best_single_us is not None and found.cost > found.best_single_us
     ratios.sort()
     values, took = [r for r, _ in ratios], sorted(took)
