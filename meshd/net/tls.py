@@ -114,6 +114,7 @@ class Roster:
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.check_hostname = False
         context.verify_mode = ssl.CERT_REQUIRED
-        context.num_tickets = 0 if protocol == ssl.PROTOCOL_TLS_SERVER else context.num_tickets
+        if protocol == ssl.PROTOCOL_TLS_SERVER:
+            context.num_tickets = 0  # A resumed session would skip the look at the roster.
         context.load_cert_chain(self.identity.certificate_path, self.identity.key_path)
         return context
