@@ -22,6 +22,8 @@ Numeric classes: `Kernel.numeric`. All `fma` kernels give the same bits on every
 """
 
 import os
+import warnings
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -39,7 +41,17 @@ ONE: Pair = (1, 1)
 
 def compiled() -> bool:
     """Whether compiled kernels serve: Numba imports, and MESHD_NUMBA is not 0."""
-    return os.environ.get("MESHD_NUMBA", "1") != "0" and False
+    return os.environ.get("MESHD_NUMBA", "1") != "0" and _numba_imports()
+
+
+@cache
+def _numba_imports() -> bool:
+    try:
+        from meshd.kernels import jit
+    except ImportError as error:
+        warnings.warn(f"no Numba ({error}): NumPy computes, many times slower", RuntimeWarning, stacklevel=3)
+        return False
+    return bool(jit.numba)
 
 
 def convolution(
@@ -56,6 +68,7 @@ def convolution(
     pad_sign: Literal[0, 1] = 0,
     structure: str = "",
     pitch: int = 0,
+    source: Planes | None = None,
 ) -> Kernel:
     """A convolution over images of `height` x `width`.
 
@@ -69,6 +82,7 @@ def convolution(
     pad_sign : what a binary layer's pads count as: 0 (as ONNX) or +1; other layers pad with 0
     structure : what the importer found (`graph.Weight.structure`), a hint; zeros are looked for anyway
     pitch : elements between rows of input and output planes, where the caller wants more than needed; 0 for least
+    source : a layout in which the input lies anyway (another reader asked for it): read if it has the pads needed, else ignored
 
     Raises
     ------
@@ -91,6 +105,11 @@ def convolution(
             f"weight {weight.shape} with dilations {dilations} does not fit into height {height}, width {width}, pads {pads}"
         )
     channels = inner * groups
+    if compiled() and not signs:
+        from meshd.kernels import convolution as convolutions
+
+        window = convolutions.Window(height, width, (kh, kw), strides, pads, dilations, groups)
+        return convolutions.pack(weight, window, tail, pitch, source)
     name = f"conv{kh}x{kw}"
     if signs:
         weight = _signs(weight)

@@ -1,0 +1,56 @@
+"""How kernels are compiled: once for explicit types, serial, without the GIL, kept in the private cache folder.
+
+Importing this imports Numba, with its cache folder set.
+"""
+
+import hashlib
+import os
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from meshd.kernels import cache
+from meshd.kernels.machine import this_machine
+
+FOLDER = cache.prepare(f"{this_machine().cpu}-{hashlib.sha256(repr(this_machine()).encode()).hexdigest()[:8]}")
+if FOLDER is not None:
+    os.environ["NUMBA_CACHE_DIR"] = str(FOLDER)
+
+import numba  # noqa: E402 - it reads its settings when first imported, and a cache folder must be set by then
+
+if FOLDER is not None:
+    numba.config.CACHE_DIR = str(FOLDER)
+
+F4 = numba.types.float32[::1]
+I4 = numba.types.int32[::1]
+I8 = numba.types.int64[::1]
+U8 = numba.types.uint64[::1]
+INT = numba.types.int64
+FLOAT = numba.types.float32
+
+
+def jit(*arguments: Any, result: Any = numba.types.void) -> Callable[[Callable[..., Any]], Any]:
+    """Compile now, for these argument types and no others: a read-only or strided array is refused, not recompiled for."""
+
+    def compile_now(function: Callable[..., Any]) -> Any:
+        options = {"nogil": True, "error_model": "numpy"}
+        signature = result(*arguments)
+        if FOLDER is None:
+            return numba.njit(signature, **options)(function)
+        try:
+            return numba.njit(signature, cache=True, **options)(function)
+        except Exception as error:  # noqa: BLE001 - a damaged cache file raises whatever unpickling hits first
+            compiled = numba.njit(signature, **options)(function)
+            message = f"{function.__qualname__} was compiled afresh, its cached form cannot be used ({error!r})"
+            warnings.warn(f"{message}; remove {FOLDER} to mend it", RuntimeWarning, stacklevel=2)
+            return compiled
+
+    return compile_now
+
+
+def record(kind: type) -> Any:
+    """The Numba type of a NamedTuple whose fields are all ints."""
+    return numba.types.NamedUniTuple(INT, len(kind._fields), kind)  # type: ignore[attr-defined]
+
+
+__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U8", "jit", "numba", "record"]

@@ -1,0 +1,153 @@
+"""Moving strips of elements between a kernel's tile and any layout: the slow way out, used where shapes do not agree.
+
+A tile is a run of flat positions of a plane with rows `pitch` apart; only the first `width` columns of a row are elements.
+"""
+
+# mypy: allow-untyped-defs, allow-untyped-calls
+
+from typing import NamedTuple
+
+import numpy as np
+
+from meshd.kernels.jit import F4, INT, U8, jit, numba, record
+from meshd.kernels.layout import Bits, Planes
+from meshd.kernels.simd import bit_or, convert, less, load_first, scatter, select, shift_left, splat, store_first
+
+
+class Place(NamedTuple):
+    """A layout as numbers; `step` is what divides rows and columns into phases."""
+
+    size: int
+    plane: int
+    phase: int
+    pitch: int
+    top: int
+    left: int
+    sh: int
+    sw: int
+    words: int
+    channels: int
+    height: int
+    width: int
+
+
+def place(layout: Planes | Bits | None) -> Place:
+    """The numbers of a layout; all zero for none."""
+    if layout is None:
+        return Place(*[0] * 12)
+    shape = (layout.channels, layout.height, layout.width)
+    if isinstance(layout, Bits):
+        return Place(layout.size, 0, 0, layout.pitch, layout.top, layout.left, 1, 1, layout.words, *shape)
+    sh, sw = layout.strides
+    return Place(layout.size, layout.plane, layout.phase, layout.pitch, layout.top, layout.left, sh, sw, 0, *shape)
+
+
+PLACE = record(Place)
+
+
+@jit(PLACE, INT, INT, result=INT)
+def row_start(p, i, j):
+    """Index of element (0, i, j)."""
+    u, v = i + p.top, j + p.left
+    if p.sh == 1 and p.sw == 1:
+        return u * p.pitch + v
+    return ((u % p.sh) * p.sw + v % p.sw) * p.phase + (u // p.sh) * p.pitch + v // p.sw
+
+
+@jit(F4, INT, INT, INT, INT, INT, F4, INT, PLACE)
+def put_strip(tile, t0, first, count, pitch, width, out, base, p):
+    """Copy positions `[first, first + count)`, held from `tile[t0]`, to one channel of a layout that begins at `base`."""
+    q, end = first, first + count
+    while q < end:
+        i, j = q // pitch, q % pitch
+        n = min(width - j, end - q)
+        source = t0 + q - first
+        if p.sw == 1:
+            target = base + row_start(p, i, j)
+            for c in range(n):
+                out[target + c] = tile[source + c]
+        else:
+            for c in range(n):
+                out[base + row_start(p, i, j + c)] = tile[source + c]
+        q += pitch - j
+
+
+@jit(F4, INT, PLACE, F4, INT, INT, INT, INT, INT)
+def get_strip(x, base, p, tile, t0, first, count, pitch, width):
+    """The inverse of `put_strip`; positions that are no elements keep what the tile held."""
+    q, end = first, first + count
+    while q < end:
+        i, j = q // pitch, q % pitch
+        n = min(width - j, end - q)
+        target = t0 + q - first
+        for c in range(n):
+            tile[target + c] = x[base + row_start(p, i, j + c)]
+        q += pitch - j
+
+
+@jit(F4, INT, INT, PLACE, numba.types.float32, INT)
+def fill_pads(out, base, channels, p, fill, inner):
+    """Write `fill` between the elements of an image at `base`.
+
+    With `inner` > 0 only before the first element and after the next `inner` positions of each plane: what a kernel that
+    stores whole positions, garbage columns included, leaves over.
+    """
+    if inner > 0:
+        lead = p.top * p.pitch + p.left
+        for c in range(channels):
+            start = base + c * p.plane
+            out[start : start + lead] = fill
+            out[start + lead + inner : start + p.plane] = fill
+        return
+    if p.plane == p.height * p.width:
+        return
+    rows = p.phase // p.pitch
+    for c in range(channels):
+        for a in range(p.sh):
+            for b in range(p.sw):
+                start = base + c * p.plane + (a * p.sw + b) * p.phase
+                left = (p.left - b + p.sw - 1) // p.sw
+                right = (p.left + p.width - b + p.sw - 1) // p.sw
+                for r in range(rows):
+                    i = r * p.sh + a - p.top
+                    line = start + r * p.pitch
+                    if i < 0 or i >= p.height:
+                        out[line : line + p.pitch] = fill
+                    else:
+                        out[line : line + left] = fill
+                        out[line + right : line + p.pitch] = fill
+                out[start + rows * p.pitch : start + p.phase] = fill
+        out[base + c * p.plane + p.sh * p.sw * p.phase : base + (c + 1) * p.plane] = fill
+
+
+@jit(U8, INT, PLACE, INT)
+def clear_pads(out, base, p, bottom):
+    """Write zero words between the positions of an image of bits at `base`."""
+    w = p.words
+    for r in range(p.top + p.height + bottom):
+        line = base + r * p.pitch * w
+        if r < p.top or r >= p.top + p.height:
+            out[line : line + p.pitch * w] = 0
+        else:
+            out[line : line + p.left * w] = 0
+            out[line + (p.left + p.width) * w : line + p.pitch * w] = 0
+
+
+@jit(F4, INT, INT, INT, INT, U8, INT, INT)
+def pack_strip(x, start, stride, channels, count, out, target, words):
+    """Signs of `count` positions, `channels` (at most 64) of them `stride` apart, as words `words` apart from `target`."""
+    zero, none = splat(1, 16, np.float32(0)), splat(1, 16, np.uint32(0))
+    for q in range(0, count, 16):
+        n = min(16, count - q)
+        low, high = none, none
+        for c in range(min(channels, 32)):
+            x0 = load_first(16, x, start + c * stride + q, n)
+            low = bit_or(low, select(less(x0, zero), splat(1, 16, np.uint32(1 << c)), none))
+        for c in range(32, channels):
+            x0 = load_first(16, x, start + c * stride + q, n)
+            high = bit_or(high, select(less(x0, zero), splat(1, 16, np.uint32(1 << (c - 32))), none))
+        word = bit_or(convert(np.uint64(0), low), shift_left(convert(np.uint64(0), high), splat(1, 16, np.uint64(32))))
+        if words == 1:
+            store_first(out, target + q, n, word)
+        else:
+            scatter(out, target + q * words, words, n, word)

@@ -1,0 +1,33 @@
+"""Which tiles fit the registers of this machine, and what they reach there.
+
+A tile of r rows and l lanes holds r * l / v accumulators (v floats a register), l / v inputs and a weight or two; one more
+register than there is, and the loop spends its time spilling. Rates are relative, from measurements with `meshd bench
+kernels` on one core of each kind; they decide between packings of one layer, never between machines.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+from meshd.kernels.machine import this_machine
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Outputs that share a pattern, positions at once (`lanes`, and `narrow` for what remains), relative speed."""
+
+    rows: int
+    lanes: int
+    narrow: int
+    rate: float
+
+
+@cache
+def plane_tiles() -> tuple[Tile, ...]:
+    """Tiles of `planes.block_convolution` for this machine."""
+    machine = this_machine()
+    floats = machine.register_bytes // 4
+    if machine.registers == 32 and floats == 16:
+        return Tile(1, 64, 16, 25), Tile(4, 64, 16, 54), Tile(8, 48, 16, 57)
+    if machine.registers == 32:
+        return Tile(1, 4 * floats, floats, 25), Tile(4, 4 * floats, floats, 50), Tile(8, 2 * floats, floats, 52)
+    return Tile(1, 8 * floats, floats, 25), Tile(4, 3 * floats, floats, 50)
