@@ -112,6 +112,39 @@ STORE_VALUE_BYTES_MAX: Final = 1 * MIB
 DRAIN_US: Final = 10 * S
 """On SIGTERM: systemd's patience is longer, a person's is not."""
 
+# A request's journey (DESIGN section 4); each value's reason stands with the rule that uses it, in `core/journey`.
+ACK_WAIT_MIN_US: Final = 50 * MS
+ACK_WAIT_MAX_US: Final = 500 * MS
+"""A hop that shows no progress for clamp(4 x p99 ack, these) has failed: below 50 ms a busy Python thread looks dead."""
+LATE_MIN_US: Final = 50 * MS
+LATE_MAX_US: Final = 1 * S
+"""A request is late past clamp(3 x p99 of first successes, these)."""
+SKIP_US: Final = 2 * S
+SKIP_MAX_US: Final = 30 * S
+"""A next hop that was down or stalled is skipped this long, doubling."""
+HEDGE_CREDIT_MIN: Final = 5
+HEDGE_CREDIT_MAX: Final = 50
+"""Repeats saved up at most: what is in flight at one stalled owner at 50 requests/s, until it turns suspect."""
+RETRY_AFTER_US: Final = 100 * MS
+"""First pause before an attempt when nobody could be reached; four times longer before the next."""
+VERDICT_US: Final = 2 * S
+"""How long a request that lost two holders waits for membership to say whether they died."""
+POISONS_MAX: Final = 1_024
+SEEN_MAX: Final = 16_384
+CANCELS_REMEMBERED_MAX: Final = 4_096
+PASSAGES_MAX: Final = 2_048
+"""Frames on their way to a next hop and not yet acknowledged; each keeps its payload."""
+QUEUE_JOBS_MAX: Final = 1_024
+QUEUE_SLACK_US: Final = 20 * MS
+"""A holder's queue is as long as the job that would wait in it, or this: more waiting than that doubles the latency."""
+ADMISSION_START: Final = 32
+ADMISSION_MIN: Final = 2
+ADMISSION_IDLE: Final = 8
+ADMISSION_SLACK_US: Final = 50 * MS
+"""Twice the unloaded latency is overload only where it is also this much more: a 1 ms model may take 20 ms for once."""
+ADMISSION_MEMORY_US: Final = 60 * S
+"""The unloaded latency is the least of the last one to two of these."""
+
 SWITCH_INTERVAL_S: Final = 0.0005
 """sys.setswitchinterval: at the default 5 ms sixteen busy threads delay a ping's answer by 152 ms (median)."""
 

@@ -1,0 +1,114 @@
+"""What keeps load from feeding itself: admission, the hedge bucket, poison.
+
+Sources: AIMD, Chiu and Jain 1989; hedged requests, Dean and Barroso, "The Tail at Scale", 2013; retry budgets, Finagle.
+"""
+
+from meshd.config import (
+    ADMISSION_IDLE,
+    ADMISSION_MEMORY_US,
+    ADMISSION_MIN,
+    ADMISSION_SLACK_US,
+    ADMISSION_START,
+    HEDGE_CREDIT_MAX,
+    HEDGE_CREDIT_MIN,
+    POISON_US,
+    POISONS_MAX,
+    REQUESTS_IN_FLIGHT_MAX,
+)
+
+
+class HedgeBucket:
+    """A tenth of a hedge for each request, at least five to begin with."""
+
+    __slots__ = ("_tenths",)
+
+    def __init__(self) -> None:
+        self._tenths = 10 * HEDGE_CREDIT_MIN
+
+    def request(self) -> None:
+        self._tenths = min(self._tenths + 1, 10 * HEDGE_CREDIT_MAX)
+
+    def take(self) -> bool:
+        if self._tenths < 10:
+            return False
+        self._tenths -= 10
+        return True
+
+
+class Admission:
+    """How many requests of one deployment may be in flight at this entry.
+
+    Down by a third on Busy or at twice the unloaded latency, once in a round; up by one on success while it is in use.
+    """
+
+    __slots__ = ("_down_us", "_least", "_older", "_turned_us", "in_flight", "limit")
+
+    def __init__(self) -> None:
+        self.limit = ADMISSION_START
+        self.in_flight = 0
+        self._down_us = 0
+        self._turned_us = 0
+        # Least latency by the batch's power of two, in this spell of memory and the one before.
+        self._least: dict[int, int] = {}
+        self._older: dict[int, int] = {}
+
+    def take(self) -> bool:
+        if self.in_flight == 0:
+            # Nothing waits, so nothing of the last overload is left; a few callers that come at once are no new one.
+            self.limit = max(self.limit, ADMISSION_IDLE)
+        if self.in_flight >= self.limit:
+            return False
+        self.in_flight += 1
+        return True
+
+    def give(self) -> None:
+        self.in_flight -= 1
+
+    def unloaded_us(self, batch: int) -> int:
+        """0 while it is not known."""
+        size = batch.bit_length()
+        known = [t for t in (self._least.get(size), self._older.get(size)) if t is not None]
+        return min(known, default=0)
+
+    def succeeded(self, latency_us: int, batch: int, now_us: int) -> None:
+        """A first attempt succeeded (others tell of faults, not of load)."""
+        if now_us - self._turned_us >= ADMISSION_MEMORY_US:
+            self._older, self._least, self._turned_us = self._least, {}, now_us
+        unloaded = self.unloaded_us(batch)
+        size = batch.bit_length()
+        self._least[size] = min(latency_us, self._least.get(size, latency_us))
+        if unloaded and latency_us > max(2 * unloaded, unloaded + ADMISSION_SLACK_US):
+            self.down(max(latency_us, ADMISSION_SLACK_US), now_us)
+        elif 2 * self.in_flight >= self.limit:
+            self.limit = min(self.limit + 1, REQUESTS_IN_FLIGHT_MAX)
+
+    def down(self, round_us: int, now_us: int) -> None:
+        """Overloaded. All that was in flight when it began tells of the same overload: one step a round."""
+        if now_us - self._down_us >= round_us:
+            self._down_us = now_us
+            self.limit = max(ADMISSION_MIN, self.limit * 2 // 3)
+
+
+class Poisons:
+    """Digests of inputs that may kill whoever computes them, for ten minutes."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[bytes, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._until)
+
+    def add(self, digest: bytes, now_us: int) -> None:
+        self._until.pop(digest, None)
+        while len(self._until) >= POISONS_MAX:
+            del self._until[next(iter(self._until))]
+        self._until[digest] = now_us + POISON_US
+
+    def left_us(self, digest: bytes, now_us: int) -> int:
+        """How long it is still refused; 0 is not at all."""
+        left = self._until.get(digest, now_us) - now_us
+        if left <= 0:
+            self._until.pop(digest, None)
+        return max(left, 0)

@@ -1,0 +1,305 @@
+"""One frame's way to the holder of one segment, and the memory of it afterwards.
+
+A *passage* is a Forward that has not been acknowledged: it goes to the best candidate, after a failure (link down, no
+progress, not held) to the next alternate with a hint to membership, after Busy to one alternate without. Once it is
+acknowledged, (leg, entry, next) is remembered to the deadline, so that the entry hears `Lost` when `next` vanishes.
+
+Rule 1: an entry's first leg is carried like any other; what goes wrong is told to the entry, even to this node's own.
+Rule 2: a payload is kept exactly as long as its passage.
+Invariant: at most `PASSAGES_MAX` passages and `ROUTES_REMEMBERED_MAX` memories.
+
+Source: DESIGN section 4, points 3 to 5.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+from typing import Protocol
+
+from meshd.config import LATE_MAX_US, PASSAGES_MAX, QUEUE_SLACK_US, ROUTES_REMEMBERED_MAX
+from meshd.core.ids import NodeId
+from meshd.core.journey.effects import Carry, Compute, Effect, Hint, Pair, Release, Respond, Send
+from meshd.core.journey.frames import (
+    LEGS_PER_LOST_MAX,
+    Ack,
+    Answer,
+    Busy,
+    Code,
+    Failed,
+    Failure,
+    Forward,
+    Leg,
+    Lost,
+    NotHeld,
+    Reason,
+    RequestId,
+)
+from meshd.core.journey.hop import Hop, Verdict
+from meshd.core.journey.peers import Peers
+
+
+@dataclass(slots=True)
+class _Passage:
+    forward: Forward
+    candidates: tuple[NodeId, ...]
+    previous: NodeId
+    deadline_at_us: int
+    payload_bytes: int
+    next: NodeId
+    sent_us: int = 0
+    tried: list[NodeId] = field(default_factory=list)
+    busy: int = 0
+    queue_us: int = 0
+    """Least backlog that a busy holder told of."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    next: NodeId
+    previous: NodeId
+    deadline_at_us: int
+
+
+class Wire(Protocol):
+    """What the shell knows of its links; the carrier asks, the simulator has its own."""
+
+    def progress_us(self, leg: Leg) -> int:
+        """When the leg's frame left whole; while it has not, when bytes last left on its link."""
+
+    def rtt_us(self, peer: NodeId) -> int:
+        """0 where it is not known."""
+
+    def bandwidth_bps(self, peer: NodeId) -> int:
+        """Bytes a second; 0 where it is not known."""
+
+
+class Carrier:
+    """All passages out of this node. Effects addressed to `me` are looped back by `Journey`."""
+
+    def __init__(self, peers: Peers, hop: Hop, wire: Wire, counts: Counter[str]) -> None:
+        self._me = peers.me
+        self._peers = peers
+        self._hop = hop
+        self._wire = wire
+        self._counts = counts
+        self._passages: dict[Leg, _Passage] = {}
+        self._timers: list[tuple[int, Leg]] = []
+        self._memories: dict[Leg, _Memory] = {}
+        self._by_next: dict[NodeId, dict[Leg, None]] = {}
+
+    # ------------------------------------------------------------ passages
+
+    def carry(
+        self, forward: Forward, candidates: tuple[NodeId, ...], previous: NodeId, deadline_at_us: int, now_us: int
+    ) -> list[Effect]:
+        """Bring `forward` to one of `candidates`; its payload is kept under its leg already."""
+        leg = forward.leg
+        passage = _Passage(forward, candidates, previous, deadline_at_us, sum(forward.sizes), self._me)
+        if len(self._passages) >= PASSAGES_MAX:
+            passage.busy, passage.queue_us = 1, LATE_MAX_US
+            return self._exhausted(passage)
+        self._passages[leg] = passage
+        return self._onward(passage, now_us)
+
+    def _onward(self, passage: _Passage, now_us: int) -> list[Effect]:
+        """To the next candidate, or the end of it."""
+        forward = passage.forward
+        while True:
+            mine = self._hop.backlogs(forward.segment_id, forward.batch) if self._me in passage.candidates else None
+            chosen = self._peers.choose(passage.candidates, passage.tried, mine.queue_us if mine else None, now_us)
+            if chosen is None or passage.busy >= 2:
+                return self._exhausted(passage)
+            passage.tried.append(chosen)
+            rtt_us = 0 if chosen == self._me else self._wire.rtt_us(chosen)
+            left_us = passage.deadline_at_us - now_us - rtt_us // 2
+            if left_us <= 0:
+                return self._end(passage, Code.DEADLINE_EXCEEDED, Reason.DEADLINE, "the deadline passed on the way")
+            sent = replace(forward, deadline_us=left_us)
+            if chosen == self._me:
+                verdict, backlog = self._hop.judge(sent, self._me, now_us)
+                if verdict is Verdict.BUSY:
+                    self._was_busy(passage, backlog.queue_us)
+                    continue
+                if verdict is not Verdict.COMPUTE:
+                    continue
+                self._passages.pop(forward.leg, None)
+                return [Compute(sent, passage.deadline_at_us, passage.previous, local=True)]
+            bandwidth = self._wire.bandwidth_bps(chosen)
+            if bandwidth and passage.payload_bytes * 2_000_000 > bandwidth * left_us:
+                self._was_busy(passage, QUEUE_SLACK_US)
+                continue
+            passage.next, passage.sent_us = chosen, now_us
+            heappush(self._timers, (now_us + self._peers.ack_wait_us(chosen), forward.leg))
+            spent = replace(forward.spent, hops=forward.spent.hops + 1)
+            return [Carry(chosen, replace(sent, spent=spent, hops_left=forward.hops_left - 1))]
+
+    def _was_busy(self, passage: _Passage, queue_us: int) -> None:
+        self._counts["busy_heard"] += 1
+        passage.queue_us = min(passage.queue_us, queue_us) if passage.busy else queue_us
+        passage.busy += 1
+
+    def _exhausted(self, passage: _Passage) -> list[Effect]:
+        if passage.busy:
+            text = f"every holder of segment {passage.forward.segment} is busy; try again after the hint"
+            return self._end(passage, Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, text)
+        tried = ", ".join(passage.tried) or "none could be reached"
+        reason = Reason.NO_HOLDER if passage.tried else Reason.UNREACHABLE
+        text = f"no holder of segment {passage.forward.segment} answered node {self._me} (tried: {tried})"
+        return self._end(passage, Code.UNAVAILABLE, reason, text)
+
+    def _end(self, passage: _Passage, code: Code, reason: Reason, text: str) -> list[Effect]:
+        forward = passage.forward
+        self._passages.pop(forward.leg, None)
+        retry_us = max(passage.queue_us, QUEUE_SLACK_US) if code is Code.RESOURCE_EXHAUSTED else 0
+        message = f"deployment {forward.deployment!r}: {text}"
+        failure = Failure(code, reason, message, forward.deployment, forward.segment, self._me, retry_us)
+        failed = Failed(forward.request, forward.attempt, failure)
+        return [Release(forward.leg), *self.to_entry(failed, passage.previous)]
+
+    def to_entry(self, frame: Failed | Lost, previous: NodeId) -> list[Effect]:
+        """Straight to the entry, or back through the previous hop where there is no link."""
+        entry = frame.request.entry if isinstance(frame, Failed) else frame.legs[0].request.entry
+        return [Send(self._towards(entry, previous), frame)]
+
+    def answer(self, answer: Answer, previous: NodeId) -> list[Effect]:
+        """The same for an Answer, whose payload is in hand."""
+        return [Respond(self._towards(answer.request.entry, previous), answer)]
+
+    def _towards(self, entry: NodeId, previous: NodeId) -> NodeId:
+        direct = entry == self._me or self._peers.is_up(entry) or not self._peers.is_up(previous)
+        return entry if direct else previous
+
+    def relay(self, leg: Leg, peer: NodeId) -> NodeId | None:
+        """Whom to pass a frame on to that is another entry's; None if nothing of that request went through here."""
+        for segment in range(leg.segment, -1, -1):
+            memory = self._memories.get(Leg(leg.request, leg.attempt, segment))
+            if memory is not None and memory.previous not in (peer, self._me):
+                return self._towards(leg.request.entry, memory.previous)
+        return None
+
+    # ------------------------------------------------------------ what the next hop says
+
+    def acked(self, peer: NodeId, ack: Ack, now_us: int) -> list[Effect]:
+        passage = self._passages.get(ack.leg)
+        if passage is None or peer not in passage.tried:
+            return []
+        waited = now_us - min(max(passage.sent_us, self._wire.progress_us(ack.leg)), now_us)
+        fine = self._peers.acked(peer, waited, ack.queue_us, now_us)
+        del self._passages[ack.leg]
+        self._remember(ack.leg, _Memory(peer, passage.previous, passage.deadline_at_us), now_us)
+        effects: list[Effect] = [Release(ack.leg)]
+        return [*effects, Pair(peer, ok=True)] if fine else effects
+
+    def busy(self, peer: NodeId, busy: Busy, now_us: int) -> list[Effect]:
+        self._peers.busy(peer, busy.queue_us, now_us)
+        passage = self._passages.get(busy.leg)
+        if passage is None or passage.next != peer:
+            return []
+        self._was_busy(passage, busy.queue_us)
+        return self._onward(passage, now_us)
+
+    def not_held(self, peer: NodeId, said: NotHeld, now_us: int) -> list[Effect]:
+        passage = self._passages.get(said.leg)
+        if passage is None or passage.next != peer:
+            return []
+        self._counts["not_held"] += 1
+        return [Hint(peer), *self._onward(passage, now_us)]
+
+    def unsent(self, peer: NodeId, leg: Leg, now_us: int) -> list[Effect]:
+        """There was no link for a `Carry`, or its lane was full."""
+        passage = self._passages.get(leg)
+        if passage is None or passage.next != peer:
+            return []
+        return [*self._stalled(peer, now_us), *self._onward(passage, now_us)]
+
+    def _stalled(self, peer: NodeId, now_us: int) -> list[Effect]:
+        self._counts["stalls"] += 1
+        newly = self._peers.stalled(peer, now_us)
+        return [Hint(peer), Pair(peer, ok=False)] if newly else [Hint(peer)]
+
+    # ------------------------------------------------------------ what happens to the next hop
+
+    def link_changed(self, peer: NodeId, up: bool, now_us: int) -> list[Effect]:
+        changed = self._peers.link_changed(peer, up, now_us)
+        effects: list[Effect] = [Pair(peer, ok=up)] if changed else []
+        if up:
+            return effects
+        effects.append(Hint(peer))
+        for passage in [p for p in self._passages.values() if p.next == peer]:
+            effects += self._onward(passage, now_us)
+        return effects + self.gone(peer)
+
+    def gone(self, peer: NodeId) -> list[Effect]:
+        """`peer` turned SUSPECT, or its link closed: whatever it had acknowledged from here is lost with it."""
+        legs = self._by_next.pop(peer, {})
+        by_entry: dict[tuple[NodeId, NodeId], list[Leg]] = {}
+        for leg in legs:
+            memory = self._memories.pop(leg)
+            by_entry.setdefault((leg.request.entry, memory.previous), []).append(leg)
+        self._counts["lost_said"] += len(legs)
+        effects: list[Effect] = []
+        for (_, previous), lost in by_entry.items():
+            for first in range(0, len(lost), LEGS_PER_LOST_MAX):
+                effects += self.to_entry(Lost(peer, tuple(lost[first : first + LEGS_PER_LOST_MAX])), previous)
+        return effects
+
+    # ------------------------------------------------------------ time
+
+    def due(self, now_us: int) -> list[Effect]:
+        """Passages without progress go on to the next candidate."""
+        effects: list[Effect] = []
+        while self._timers and self._timers[0][0] <= now_us:
+            _, leg = heappop(self._timers)
+            passage = self._passages.get(leg)
+            if passage is None:
+                continue
+            peer = passage.next
+            wait_us = self._peers.ack_wait_us(peer)
+            since_us = max(passage.sent_us, self._wire.progress_us(leg))
+            if now_us < min(since_us + wait_us, passage.deadline_at_us):
+                heappush(self._timers, (since_us + wait_us, leg))
+                continue
+            self._peers.waited(peer, now_us - passage.sent_us)
+            effects += self._stalled(peer, now_us)
+            effects += self._onward(passage, now_us)
+        return effects + [Pair(peer, ok=True) for peer in self._peers.expired(now_us)]
+
+    def next_due_us(self) -> int | None:
+        times = [self._timers[0][0] if self._timers else None, self._peers.next_due_us()]
+        return min((t for t in times if t is not None), default=None)
+
+    def nexts(self) -> tuple[NodeId, ...]:
+        """Nodes that acknowledged a leg from here that is remembered."""
+        return tuple(self._by_next)
+
+    def drop(self, request: RequestId, attempts: Sequence[int]) -> list[Effect]:
+        """The request is over: forget its first legs and what was remembered of them."""
+        effects: list[Effect] = []
+        for attempt in attempts:
+            leg = Leg(request, attempt, 0)
+            if self._passages.pop(leg, None) is not None:
+                effects.append(Release(leg))
+            self._forget(leg)
+        return effects
+
+    # ------------------------------------------------------------ memory
+
+    def _remember(self, leg: Leg, memory: _Memory, now_us: int) -> None:
+        for _ in range(4):
+            oldest = next(iter(self._memories), None)
+            full = len(self._memories) >= ROUTES_REMEMBERED_MAX
+            if oldest is None or not (full or self._memories[oldest].deadline_at_us <= now_us):
+                break
+            self._forget(oldest)
+        self._memories[leg] = memory
+        self._by_next.setdefault(memory.next, {})[leg] = None
+
+    def _forget(self, leg: Leg) -> None:
+        memory = self._memories.pop(leg, None)
+        if memory is None:
+            return
+        legs = self._by_next[memory.next]
+        del legs[leg]
+        if not legs:
+            del self._by_next[memory.next]

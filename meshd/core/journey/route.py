@@ -1,0 +1,60 @@
+"""From the View to a route: for each segment its candidates in order, or why there is none.
+
+Rule 1: a route is made anew for each attempt, from the View of that moment.
+Rule 2: the generation with which an entry starts requests of a deployment never falls (PROTOCOL, E2).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from meshd.config import S
+from meshd.core.ids import Boot, Digest, NodeId
+from meshd.core.journey.frames import ROUTE_CANDIDATES_MAX, Code, Failure, Reason
+from meshd.core.view import State, View
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One plan and, for each of its segments, whom to ask; never empty."""
+
+    plan: Digest
+    generation: int
+    segments: tuple[tuple[NodeId, ...], ...]
+
+    def names(self, node: NodeId) -> bool:
+        return any(node in candidates for candidates in self.segments)
+
+    def begins_with(self, node: NodeId) -> bool:
+        """Whether `node` is the first choice for some segment."""
+        return any(candidates[0] == node for candidates in self.segments)
+
+
+def find_route(view: View, deployment: str, generation_min: int, blamed: Mapping[NodeId, object]) -> Route | Failure:
+    """The route for a fresh attempt. `blamed` nodes had a part in an earlier attempt that failed: they come last."""
+    served = view.deployments.get(deployment)
+    if served is None:
+        known = ", ".join(sorted(view.deployments)[:8]) or "none"
+        message = f"no model {deployment!r} is deployed in this mesh (deployed: {known})"
+        return Failure(Code.NOT_FOUND, Reason.UNKNOWN_MODEL, message, deployment)
+    plan = served.plan
+    if plan is None or plan.generation < generation_min:
+        why = served.problem or "its segments are being placed and loaded"
+        message = f"deployment {deployment!r} is not being served yet: {why}"
+        return Failure(Code.UNAVAILABLE, Reason.NOT_SERVED, message, deployment, retry_after_us=1 * S)
+    segments = []
+    for index in range(len(plan.segments)):
+        candidates = served.candidates[index] if index < len(served.candidates) else ()
+        if not candidates:
+            message = f"deployment {deployment!r}: no live node holds segment {index} of its {len(plan.segments)}"
+            return Failure(Code.UNAVAILABLE, Reason.NO_HOLDER, message, deployment, index, retry_after_us=1 * S)
+        ordered = [c for c in candidates if c not in blamed] + [c for c in candidates if c in blamed]
+        segments.append(tuple(ordered[:ROUTE_CANDIDATES_MAX]))
+    return Route(plan.plan_digest, plan.generation, tuple(segments))
+
+
+def is_gone(view: View, node: NodeId, boot: Boot | None) -> bool:
+    """Whether membership gives `node`, as it was in `boot`, up: suspect or worse, unknown, or started anew."""
+    member = view.members.get(node)
+    if member is None or member.state is not State.ALIVE:
+        return True
+    return boot is not None and member.boot != boot
