@@ -34,6 +34,8 @@ CONTROL_FRAME_BYTES_MAX: Final = 1 * MIB
 """A plan of 256 segments and a sync of 10,000 members both fit; a stranger cannot make us buffer more."""
 DATA_FRAME_BYTES_MAX: Final = 64 * MIB
 """A batch of 64 images at 512x512x3 float32 is 192 MiB and is split; one activation of the models we serve is under 16."""
+HEADER_BYTES_MAX: Final = 16 * KIB
+"""A Lost of 256 legs and a Forward whose route has 63 segments of 4 candidates both fit."""
 WRITE_PIECE_BYTES: Final = 64 * KIB
 """Large frames leave in pieces of this size; an Ack waits at most for one piece."""
 

@@ -27,10 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import NameOID
 
 from meshd.config import CERTIFICATE_BYTES_MAX
-from meshd.core.ids import NodeId
+from meshd.core.ids import NodeId, node_id
 from meshd.errors import InvalidError
 from meshd.net.private_file import read_private, write_private
-from meshd.wire.ids import node_id
 
 KEY_FILE, CERTIFICATE_FILE = "identity.key", "identity.crt"
 _KEY_BYTES_MAX = 4096

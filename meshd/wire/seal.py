@@ -26,9 +26,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from meshd.config import DATAGRAM_BODY_BYTES_MAX, MEMBERS_MAX, PROTOCOL_VERSION, REPLAY_WINDOW, SECRETS_MAX
-from meshd.core.ids import Boot, NodeId
+from meshd.core.ids import Boot, NodeId, node_bytes, node_id
 from meshd.errors import MisuseError
-from meshd.wire.ids import node_bytes, node_id
 
 MAGIC = b"md"
 TO_ANYONE = 1

@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshd.config import DATAGRAM_BODY_BYTES_MAX, REPLAY_WINDOW
-from meshd.core.ids import Boot, NodeId
+from meshd.core.ids import Boot, NodeId, node_id
 from meshd.errors import MisuseError
-from meshd.wire.ids import node_id
 from meshd.wire.seal import DATAGRAM_BYTES_MAX, HEADER_BYTES, TAG_BYTES, Keyring, Opened, Opener, Refusal, Sealer
 
 A, B, C = (node_id(bytes([n]) * 16) for n in (1, 2, 3))
