@@ -1,28 +1,246 @@
-"""Where a graph may be cut, what crosses there, and what each layer costs. Contract; see the issue.
+"""Where a graph may be cut, what crosses there, and what each layer costs.
 
 A *cut* is a place in topological order where the set of live tensors is small. Layers are the runs between adjacent cuts;
 a segment is `[start, end)` in layers. Deterministic: every node derives the same layers from the same topology.
+
+Rule 1: between two operations that multiply there is one cut, at the place where the fewest bytes cross (the last of equals):
+    activations, pooling and the like go with the layer that feeds them.
+Rule 2: an engine compiles each layer by itself, so a cut never changes what a layer computes.
+Rule 3: at most LAYERS_MAX layers; past it the cuts where most bytes cross go first.
 """
 
-from meshd.core.plan import LayerCost
-from meshd.model.graph import Graph, Port
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import pairwise
+from math import prod
+
+from meshd.config import LAYERS_MAX, TENSORS_PER_REQUEST_MAX
+from meshd.core.plan import Encoding, LayerCost
+from meshd.model.check import infer, stored_bytes, tensor_bytes
+from meshd.model.graph import Graph, Operation, Port, TensorType
+from meshd.model.operators import OPERATORS
+from meshd.model.structure import sign_tensors
+
+SPARSE_FROM = 0.5
+"""Share of zeros from which a layer with a block pattern is booked as sparse; a device may still run it dense."""
+
+_INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
+
+
+class _Lives:
+    """Who writes and who reads each tensor, by operation index; -1 writes inputs, the end reads outputs."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.born = {p.name: -1 for p in graph.inputs}
+        self.read: dict[str, list[int]] = {name: [] for name in graph.tensors}
+        for i, operation in enumerate(graph.operations):
+            for name in operation.inputs:
+                if name in graph.tensors:
+                    self.read[name].append(i)
+            self.born.update((name, i) for name in operation.outputs if name)
+        for port in graph.outputs:
+            self.read[port.name].append(len(graph.operations))
+        self.order = list(self.born)
+        self.signs = self._signs()
+
+    def _signs(self) -> set[str]:
+        """Tensors of which only the sign counts, or which are nothing but signs."""
+        graph, found = self.graph, sign_tensors(self.graph.operations)
+        ends = len(graph.operations)
+        for name, readers in self.read.items():
+            signs = [
+                i < ends and graph.operations[i].op == "Sign" and graph.operations[i].attributes["zero"] == 1
+                for i in readers
+            ]
+            if readers and all(signs):
+                found.add(name)
+        return {n for n in found if graph.tensors[n].dtype == "float32"}
+
+    def encoding(self, name: str) -> Encoding:
+        if name in self.signs:
+            return Encoding.SIGN_BITS
+        dtype = self.graph.tensors[name].dtype
+        return {"float32": Encoding.FLOAT32, "int8": Encoding.INT8}.get(dtype, Encoding.RAW)
+
+    def crossing_bytes(self, name: str) -> int:
+        return encoded_bytes(self.graph.tensors[name], self.encoding(name))
+
+    def live(self, place: int) -> Iterable[str]:
+        """Tensors that cross between operation `place - 1` and `place`, in the order they are written."""
+        return (n for n in self.order if self.born[n] < place and any(r >= place for r in self.read[n]))
+
+
+def encoded_bytes(t: TensorType, encoding: Encoding) -> int:
+    """Bytes of one item of a crossing tensor."""
+    return -(-prod(t.item) // 8) if encoding is Encoding.SIGN_BITS else tensor_bytes(t)
+
+
+@lru_cache(maxsize=64)
+def _lives(key: "_Key") -> _Lives:
+    return _Lives(key.graph)
+
+
+class _Key:
+    """A graph by identity: graphs hold mappings, so they cannot be hashed by value."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+
+    def __hash__(self) -> int:
+        return id(self.graph)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.graph is self.graph
+
+
+@lru_cache(maxsize=64)
+def _layers(key: _Key) -> tuple[tuple[int, int], ...]:
+    graph, lives = key.graph, _lives(key)
+    end = len(graph.operations)
+    heavy = [OPERATORS[o.op].macs is not None for o in graph.operations]
+    sizes = _sizes(lives, end)
+    cuts: list[int] = []
+    place, seen = 1, False
+    while place < end:
+        if heavy[place - 1]:
+            seen = True
+        gap = [place]
+        while not heavy[place] and place + 1 < end:
+            place += 1
+            gap.append(place)
+        if seen and heavy[place]:
+            least = min(sizes[p] for p in gap)
+            cuts.append(max(p for p in gap if sizes[p] == least))
+        place += 1
+    cuts = [c for c in cuts if sizes[c] > 0 and _few(lives, c)]
+    while len(cuts) >= LAYERS_MAX:
+        cuts.remove(max(cuts, key=lambda c: (sizes[c], c)))
+    edges = [0, *cuts, end]
+    return tuple(pairwise(edges))
+
+
+def _few(lives: _Lives, place: int) -> bool:
+    return sum(1 for _ in lives.live(place)) <= TENSORS_PER_REQUEST_MAX
+
+
+def _sizes(lives: _Lives, end: int) -> list[int]:
+    """Bytes that cross at each place, in one sweep."""
+    change = [0] * (end + 2)
+    for name, born in lives.born.items():
+        readers = lives.read[name]
+        if readers and max(readers) > born:
+            size = lives.crossing_bytes(name)
+            change[born + 1] += size
+            change[max(readers) + 1] -= size
+    sizes, now = [], 0
+    for place in range(end + 1):
+        now += change[place]
+        sizes.append(now)
+    return sizes
 
 
 def layers(graph: Graph) -> tuple[tuple[int, int], ...]:
     """Operation ranges `[first, last)` of each layer; at most LAYERS_MAX (neighbours merged)."""
-    raise NotImplementedError
+    return _layers(_Key(graph))
 
 
 def crossing(graph: Graph, layer: int) -> tuple[tuple[str, str], ...]:
-    """(tensor, encoding value) that cross the cut after `layer`, in topological order; see `core.plan.Encoding`."""
-    raise NotImplementedError
+    """(tensor, encoding value) that cross the cut after `layer`, in topological order; see `core.plan.Encoding`.
+
+    Empty after the last layer: what leaves there are the outputs.
+    """
+    ranges = layers(graph)
+    if layer == len(ranges) - 1:
+        return ()
+    lives = _lives(_Key(graph))
+    return tuple((n, lives.encoding(n).value) for n in lives.live(ranges[layer][1]))
 
 
 def costs(graph: Graph) -> tuple[LayerCost, ...]:
     """What a planner needs of each layer."""
-    raise NotImplementedError
+    lives, owner = _lives(_Key(graph)), _blob_owners(graph)
+    return tuple(_cost(graph, lives, i, owner) for i in range(len(layers(graph))))
+
+
+def _blob_owners(graph: Graph) -> dict[str, int]:
+    """Each blob's first layer: a shared one weighs there."""
+    owner: dict[str, int] = {}
+    for i, (first, last) in enumerate(layers(graph)):
+        for operation in graph.operations[first:last]:
+            for name in operation.inputs:
+                if name in graph.weights:
+                    owner.setdefault(graph.weights[name].blob, i)
+    return owner
+
+
+def _cost(graph: Graph, lives: _Lives, layer: int, owner: dict[str, int]) -> LayerCost:
+    first, last = layers(graph)[layer]
+    macs: dict[str, int] = {}
+    resident = 0
+    for operation in graph.operations[first:last]:
+        kind, count = _work(graph, operation, lives)
+        macs[kind] = macs.get(kind, 0) + count
+        touched = sum(
+            tensor_bytes(graph.tensors[n]) for n in (*operation.inputs, *operation.outputs) if n in graph.tensors
+        )
+        macs["memory"] = macs.get("memory", 0) + touched
+        resident += sum(_resident(graph, n, kind) for n in set(operation.inputs) if n in graph.weights)
+    activations = max(_sizes_raw(graph, lives, place) for place in range(first, last + 1))
+    return LayerCost(
+        macs=tuple(sorted((k, v) for k, v in macs.items() if v)),
+        weight_bytes=sum(graph.blobs.get(blob, 0) for blob, i in owner.items() if i == layer),
+        resident_bytes=resident + activations,
+        crossing_bytes=sum(lives.crossing_bytes(n) for n, _ in crossing(graph, layer)),
+    )
+
+
+def _sizes_raw(graph: Graph, lives: _Lives, place: int) -> int:
+    return sum(tensor_bytes(graph.tensors[n]) for n in lives.live(place))
+
+
+def _work(graph: Graph, operation: Operation, lives: _Lives) -> tuple[str, int]:
+    """Cost class of an operation and its multiply-accumulates that count."""
+    row = OPERATORS[operation.op]
+    if row.macs is None:
+        return "memory", 0
+    types = tuple(graph.type_of(n) for n in operation.inputs)
+    count = row.macs(types, operation.attributes, infer(graph, operation))
+    if operation.op in _INTEGER:
+        return "int8", count
+    weight = graph.weights.get(operation.inputs[1])
+    if weight is not None and weight.structure == "sign" and operation.inputs[0] in lives.signs:
+        return "binary", count
+    if weight is not None and weight.structure.startswith("block") and weight.zeros >= SPARSE_FROM:
+        return "sparse", round(count * (1.0 - weight.zeros))
+    return "dense", count
+
+
+def _resident(graph: Graph, name: str, kind: str) -> int:
+    """Bytes of a packed weight: signs in words, kept non-zeros with an offset for four of them, all else as it is."""
+    weight = graph.weights[name]
+    if kind == "binary":
+        return -(-stored_bytes(weight) // 8) * 8
+    if kind == "sparse":
+        return round(tensor_bytes(weight.type) * (1.0 - weight.zeros) * 1.25)
+    return tensor_bytes(weight.type)
 
 
 def segment_ports(graph: Graph, start: int, end: int) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
-    """What goes into and comes out of layers `[start, end)`: the whole graph's ports at its ends."""
-    raise NotImplementedError
+    """What goes into and comes out of layers `[start, end)`: the whole graph's ports at its ends.
+
+    Where the batch is free every port has it leading: a tensor whose own leading dimension is not 1 gets one more axis.
+    """
+    last = len(layers(graph))
+    if not 0 <= start < end <= last:
+        raise IndexError(f"layers [{start}, {end}) of {last}")
+    before = graph.inputs if start == 0 else tuple(_port(graph, n) for n, _ in crossing(graph, start - 1))
+    after = graph.outputs if end == last else tuple(_port(graph, n) for n, _ in crossing(graph, end - 1))
+    return before, after
+
+
+def _port(graph: Graph, name: str) -> Port:
+    t = graph.tensors[name]
+    if not graph.batched or t.shape[:1] == (None,):
+        return Port(name, t)
+    return Port(name, TensorType(t.dtype, (None, *t.shape)))

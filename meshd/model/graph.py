@@ -5,7 +5,9 @@ BatchNorm folding are settled by the importer: what is left is what engines run.
 blobs named by SHA-256 once bundled; a `Graph` itself only names them.
 
 Rule 1: operations are in topological order, and every tensor is written once.
-Rule 2: the leading dimension of inputs and outputs is the batch, written as `None`.
+Rule 2: a graph computes one item: shapes are settled for a batch of 1, and a batch is as many runs, side by side.
+   Where the batch is free, every input and output has it as leading dimension, written `None`; so has each inner tensor
+   whose leading dimension is 1. A graph whose batch is fixed (states beside the input, say) has no `None` anywhere.
 Rule 3: attributes are ints, floats, strings and tuples of them: nothing that needs a parser.
 """
 
@@ -38,6 +40,11 @@ class TensorType:
     dtype: str
     shape: tuple[int | None, ...]
 
+    @property
+    def item(self) -> tuple[int, ...]:
+        """The shape of one item: the batch counts as 1."""
+        return tuple(1 if d is None else d for d in self.shape)
+
 
 @dataclass(frozen=True, slots=True)
 class Port:
@@ -69,7 +76,8 @@ class Weight:
     offset: int
     """Bytes into the blob, a multiple of 64."""
     structure: str = ""
-    """`sign` (only ±1), `block4` / `block8` / `block16` (zeros shared by that many outputs), `zeros` (over half), or nothing."""
+    """`sign` (only ±1, behind a Sign), `block4` / `block8` / `block16` (zeros shared by that many outputs), `zeros` (over half),
+    or nothing."""
     zeros: float = 0.0
     """Share of exact zeros, 0 to 1."""
 
@@ -85,3 +93,16 @@ class Graph:
     weights: Mapping[str, Weight]
     tensors: Mapping[str, TensorType]
     """Types of every tensor that operations write, and of the inputs."""
+    blobs: Mapping[str, int] = field(default_factory=dict)
+    """Sizes in bytes of the blobs by digest; empty while importing."""
+
+    @property
+    def batched(self) -> bool:
+        """Whether the leading dimension of inputs and outputs is free."""
+        return bool(self.inputs) and self.inputs[0].type.shape[:1] == (None,)
+
+    def type_of(self, name: str) -> TensorType | None:
+        """Type of a tensor or weight; None for an absent input."""
+        if not name:
+            return None
+        return self.weights[name].type if name in self.weights else self.tensors[name]
