@@ -83,9 +83,9 @@ def array(tensor: Any, folder: Path | None) -> NDArray[Any]:
     if size > MODEL_BYTES_MAX:
         raise InvalidError(f"{name} claims {size} bytes; at most {MODEL_BYTES_MAX}")
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        raw = _external(tensor, folder, name)
+        raw: bytes = _external(tensor, folder, name)
     elif tensor.HasField("raw_data"):
-        raw: bytes = tensor.raw_data
+        raw = bytes(tensor.raw_data)
     else:
         if dtype.kind not in "fiub":
             raise InvalidError(f"{name} has element type {dtype}, which meshd does not know")
