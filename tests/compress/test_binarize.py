@@ -61,3 +61,4 @@ def test_a_binary_layer_starts_with_the_signs_of_the_layer_it_replaces() -> None
     start_latent_weights(layer, weight)
     assert torch.equal(layer.weight.sign(), weight.sign())
     assert layer.weight.abs().max().item() <= 1.0
+    assert layer.weight.flatten(1).std(dim=1).tolist() == pytest.approx([1 / 3] * 3, rel=0.02)

@@ -33,7 +33,7 @@ def write_sample(path: Path, images: NDArray[np.uint8], labels: NDArray[np.uint8
 
 
 def write(
-    path: Path, about: dict[str, Any], images: NDArray[np.uint8], labels: NDArray[np.uint8], sample_count: int
+    path: Path, about: dict[str, Any], inputs: NDArray[np.float32], labels: NDArray[np.integer[Any]], sample_count: int
 ) -> dict[str, Any]:
     """Measure the ONNX file at `path` and write its card beside it, as ``.json``.
 
@@ -42,11 +42,11 @@ def write(
     path : path of the ``.onnx`` file
     about : dict
         What cannot be measured: title, licences, data, classes, recipe.
-    images : uint8 array, shape (count, rows, columns)
-        The full test set.
-    labels : uint8 array, shape (count,)
+    inputs : float32 array, shape (count, ...)
+        The full test set, as the file's input takes it.
+    labels : integer array, shape (count,)
     sample_count : int
-        The shipped sample is the first `sample_count` of the test set.
+        The sample is the first `sample_count` of the test set.
 
     Returns
     -------
@@ -54,7 +54,6 @@ def write(
     """
     raw = path.read_bytes()
     layers = describe_layers(onnx.load_model_from_string(raw))
-    inputs = (images[:, np.newaxis] / np.float32(255)).astype(np.float32)
     runs = runtimes(path)
     right = answers(runs["onnxruntime"], inputs) == labels
     sample = {name: answers(run, inputs[:sample_count]) == labels[:sample_count] for name, run in runs.items()}

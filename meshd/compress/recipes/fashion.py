@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import math
 from pathlib import Path
 
 import numpy as np
@@ -108,7 +109,10 @@ def read_idx(folder: Path, name: str) -> NDArray[np.uint8]:
     if raw[:3] != b"\0\0\x08" or not 1 <= axes <= 3:
         raise ValueError(f"{path} is not an IDX file of unsigned bytes: fetch it again")
     shape = tuple(int.from_bytes(raw[4 + 4 * i : 8 + 4 * i], "big") for i in range(axes))
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * axes).reshape(shape)
+    values = np.frombuffer(raw, np.uint8, offset=4 + 4 * axes)
+    if values.size != math.prod(shape):
+        raise ValueError(f"{path} holds {values.size} values, not {math.prod(shape)}: fetch it again")
+    return values.reshape(shape)
 
 
 def read_set(folder: Path, prefix: str) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -249,7 +253,7 @@ def main(arguments: list[str] | None = None) -> None:
                 "teacher_correct": teacher_correct,
             },
         },
-        test_images,
+        test[0].numpy(),
         test_labels,
         SAMPLE_COUNT,
     )

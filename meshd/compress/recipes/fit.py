@@ -57,6 +57,7 @@ def fit(
     checkpoint: Path,
     augment: Augment,
     after_step: Callable[[int], None] = lambda step: None,
+    after_epoch: Callable[[str], None] = lambda line: print(line, flush=True),
     undecayed: Callable[[nn.Module], bool] = lambda module: False,
 ) -> None:
     """Train `model` in place, or continue where `checkpoint` left off.
@@ -74,6 +75,8 @@ def fit(
         Turns a batch of `examples` into the model's input.
     after_step : callable
         Called with the number of steps done, after each: masks and clips are held here.
+    after_epoch : callable
+        Called with a line that tells how the epoch went.
     undecayed : callable
         True for a module whose weights must not decay.
     """
@@ -101,10 +104,8 @@ def fit(
             after_step(epoch * batches + i + 1)
             total += value.item()
         _save(checkpoint, model, optimiser, cycle, epoch + 1)
-        print(
-            f"epoch {epoch + 1}/{training.epochs}: loss {total / batches:.4f}, {time.perf_counter() - started:.0f} s",
-            flush=True,
-        )
+        seconds = time.perf_counter() - started
+        after_epoch(f"epoch {epoch + 1}/{training.epochs}: loss {total / batches:.4f}, {seconds:.0f} s")
 
 
 @torch.no_grad()

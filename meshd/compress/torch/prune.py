@@ -5,7 +5,7 @@ vector and multiplies it into four accumulators: the format decides the speed, a
 is trained while it is pruned.
 
 Rule 1: what is pruned stays zero: `BlockPruner.hold` runs after every step of the optimiser.
-Rule 2: the sparsity of a layer never falls, but a position may return while the schedule still moves.
+Rule 2: the sparsity of a layer never falls; which blocks make it up may change while the schedule still moves.
 
 Sources: Zhu and Gupta, "To prune, or not to prune", 2017 (schedule); blocks along output channels after Elsen et al.,
 "Fast Sparse ConvNets", CVPR 2020.
@@ -87,36 +87,32 @@ class BlockPruner:
 
     Notes
     -----
-    Masks follow from the weights and the step alone, so a run resumes from its weights: pruned weights are exact zeros,
-    and zeros are what a mask drops first.
+    A mask is a buffer of the layer it prunes, named ``mask``: it is saved and loaded with the model, so that a run that
+    resumes from a checkpoint goes on with the masks it had.
     """
 
     def __init__(
         self, layers: Mapping[str, nn.Module], target: float, first: int, last: int, *, every: int = 50, block: int = 4
     ) -> None:
         sparsity_at(first, first, last, target)  # Refuse a bad schedule now, not after an hour of training.
-        self.layers = {name: _weight(name, layer) for name, layer in layers.items()}
+        self.layers = {name: _prunable(name, layer) for name, layer in layers.items()}
         self.target, self.first, self.last, self.every, self.block = target, first, last, every, block
-        self.masks = {name: torch.ones_like(weight, dtype=torch.bool) for name, weight in self.layers.items()}
+        for layer in self.layers.values():
+            layer.register_buffer("mask", torch.ones_like(layer.weight, dtype=torch.bool))
 
     @torch.no_grad()
     def hold(self, step: int) -> None:
         """Zero what is pruned; at the schedule's steps choose the masks anew. Call it after every optimiser step."""
         moves = self.first <= step <= self.last and ((step - self.first) % self.every == 0 or step == self.last)
-        for name, weight in self.layers.items():
+        for layer in self.layers.values():
             if moves:
                 wanted = sparsity_at(step, self.first, self.last, self.target)
-                self.masks[name] = block_mask(weight, wanted, self.block)
-            weight.mul_(self.masks[name])
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Take the masks from the weights themselves, after a checkpoint was loaded."""
-        self.masks = {name: weight != 0 for name, weight in self.layers.items()}
+                layer.mask.copy_(block_mask(layer.weight, wanted, self.block))
+            layer.weight.mul_(layer.mask)
 
 
-def _weight(name: str, layer: nn.Module) -> nn.Parameter:
-    """Return the weight of a layer that can be pruned."""
+def _prunable(name: str, layer: nn.Module) -> nn.Conv2d | nn.Linear:
+    """Return the layer if it can be pruned."""
     if not isinstance(layer, nn.Conv2d | nn.Linear):
         raise ValueError(f"layer {name} is a {type(layer).__name__}: only Conv2d and Linear can be block-pruned")
-    return layer.weight
+    return layer
