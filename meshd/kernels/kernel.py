@@ -41,8 +41,14 @@ class Tail:
         for name, value in (("tail.scale", self.scale), ("tail.bias", self.bias)):
             if value is not None and value.shape != (outputs,):
                 raise MisuseError(f"{name} has shape {value.shape}; the layer has {outputs} outputs, so ({outputs},)")
+            if value is not None and not np.isfinite(value).all():
+                raise MisuseError(f"{name} holds NaN or infinity")
         if not self.low <= self.high:
             raise MisuseError(f"tail.low {self.low} and tail.high {self.high}: low must not be above high")
+        if self.bits and self.high < 0:
+            raise MisuseError(
+                f"tail.high {self.high} with tail.bits: every sign would be negative; fold the layer away"
+            )
         plain = [None if v is None else np.ascontiguousarray(v, np.float32) for v in (self.scale, self.bias)]
         return Tail(plain[0], plain[1], self.residual, self.low, self.high, self.bits)
 

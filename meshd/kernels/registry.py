@@ -68,7 +68,7 @@ def convolution(
     pad_sign: Literal[0, 1] = 0,
     structure: str = "",
     pitch: int = 0,
-    source: Planes | None = None,
+    source: Layout | None = None,
 ) -> Kernel:
     """A convolution over images of `height` x `width`.
 
@@ -109,11 +109,21 @@ def convolution(
         from meshd.kernels import convolution as convolutions
 
         window = convolutions.Window(height, width, (kh, kw), strides, pads, dilations, groups)
-        return convolutions.pack(weight, window, tail, pitch, source)
+        return convolutions.pack(weight, window, tail, pitch, source if isinstance(source, Planes) else None)
     name = f"conv{kh}x{kw}"
     if signs:
         weight = _signs(weight)
-        read: Layout = padded_bits(channels, height, width, pads)
+        bits = padded_bits(channels, height, width, pads)
+        if isinstance(source, Bits) and _pads_suffice(source, height, width, pads):
+            bits = source
+        read: Layout = bits
+        if compiled():
+            from meshd.kernels import binary_layer
+            from meshd.kernels import convolution as convolutions
+
+            if binary_layer.fits(weight, groups):
+                window = convolutions.Window(height, width, (kh, kw), strides, pads, dilations, groups)
+                return binary_layer.pack_convolution(weight, window, tail, pad_sign, bits)
     else:
         read = Planes.plain(channels, height, width)
     fill = float(pad_sign) if signs else 0.0
@@ -151,8 +161,16 @@ def product(weight: Floats, *, tail: Tail | None = None, signs: bool = False, st
     """
     tail = _checked_tail(tail, weight, 2)
     outputs, k = weight.shape
+    if compiled() and not signs:
+        from meshd.kernels import product as products
+
+        return products.pack(weight, tail)
     if signs:
         weight = _signs(weight)
+        if compiled():
+            from meshd.kernels import binary_layer
+
+            return binary_layer.pack_product(weight, tail)
     return ReferenceKernel(
         f"{'binary' if signs else 'dense'}.product.reference",
         "binary" if signs else "dense",
@@ -240,6 +258,17 @@ def padded_bits(channels: int, height: int, width: int, pads: Pads) -> Bits:
     """The `Bits` a binary convolution with these pads reads."""
     top, left, bottom, right = pads
     return Bits(channels, height, width, top, left, bottom, left + width + right)
+
+
+def _pads_suffice(source: Bits, height: int, width: int, pads: Pads) -> bool:
+    top, left, bottom, right = pads
+    return (
+        (source.height, source.width) == (height, width)
+        and source.top >= top
+        and source.left >= left
+        and source.bottom >= bottom
+        and source.pitch >= source.left + width + right
+    )
 
 
 def _checked_tail(tail: Tail | None, weight: Floats, rank: int) -> Tail:

@@ -147,6 +147,44 @@ def load_rows(typingctx: Any, rows: Any, lanes: Any, array: Any, index: Any, str
     return block(rows, lanes, array, types.intp, types.intp), codegen
 
 
+def _row_start(builder: Any, starts: Block, value: Any, row: int, offset: Any) -> Any:
+    return builder.add(builder.extract_element(_take(builder, starts, value, row, 0), ir.Constant(_I32, 0)), offset)
+
+
+@intrinsic(prefer_literal=True)
+def gather_rows(typingctx: Any, lanes: Any, array: Any, starts: Any, offset: Any) -> Any:
+    """Row r is `lanes` elements from `starts[r] + offset`; `starts` is a block of one lane."""
+    block = Block(array.dtype, starts.rows, lanes.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def each(row: int, part: int) -> Any:
+            start = _row_start(builder, starts, args[2], row, args[3])
+            value = builder.load(_pointer(context, builder, sig.args[1], args[1], start, block, part))
+            value.align = array.dtype.bitwidth // 8
+            return value
+
+        return _make(builder, context, block, each)
+
+    return block(lanes, array, starts, types.intp), codegen
+
+
+@intrinsic
+def scatter_mask(typingctx: Any, array: Any, starts: Any, offset: Any, mask: Any) -> Any:
+    """Row r of a mask as bits, lane 0 the lowest, to the array's memory from byte `starts[r] + offset`."""
+    integer = ir.IntType(mask.lanes)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        data = cgutils.create_struct_proxy(sig.args[0])(context, builder, args[0]).data
+        octets = builder.bitcast(data, ir.IntType(8).as_pointer())
+        for row in range(mask.rows):
+            place = builder.gep(octets, [_row_start(builder, starts, args[1], row, args[2])])
+            bits = builder.bitcast(_join(builder, mask, args[3], row), integer)
+            builder.store(bits, builder.bitcast(place, integer.as_pointer())).align = 1
+        return context.get_dummy_value()
+
+    return types.void(array, starts, types.intp, mask), codegen
+
+
 @intrinsic
 def store(typingctx: Any, array: Any, index: Any, block: Any) -> Any:
     """The first row to flat `index`."""
@@ -196,38 +234,41 @@ def _masked(builder: Any, block: Block, operation: str, args: Any, result: Any) 
 
 
 @intrinsic(prefer_literal=True)
-def load_first(typingctx: Any, lanes: Any, array: Any, index: Any, count: Any) -> Any:
-    """The first `count` of `lanes` elements, zero in the other lanes, whose memory is not touched."""
-    block = Block(array.dtype, 1, lanes.literal_value)
+def load_first(typingctx: Any, rows: Any, lanes: Any, array: Any, index: Any, stride: Any, count: Any) -> Any:
+    """The first `count` of `lanes` elements of rows `stride` apart; zero in other lanes, whose memory is not touched."""
+    block = Block(array.dtype, rows.literal_value, lanes.literal_value)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         align = ir.Constant(_I32, array.dtype.bitwidth // 8)
+        zero = ir.Constant(block.register, None)
 
         def each(row: int, part: int) -> Any:
-            ptr = _pointer(context, builder, sig.args[1], args[1], args[2], block, part)
-            zero = ir.Constant(block.register, None)
-            return _masked(
-                builder, block, "load", [ptr, align, _first(builder, block, args[3], part), zero], block.register
-            )
+            start = _at(builder, args[3], row, args[4])
+            ptr = _pointer(context, builder, sig.args[2], args[2], start, block, part)
+            taken = [ptr, align, _first(builder, block, args[5], part), zero]
+            return _masked(builder, block, "load", taken, block.register)
 
         return _make(builder, context, block, each)
 
-    return block(lanes, array, types.intp, types.intp), codegen
+    return block(rows, lanes, array, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic
-def store_first(typingctx: Any, array: Any, index: Any, count: Any, block: Any) -> Any:
-    """The first `count` lanes of the first row; no other memory is touched."""
+def store_first(typingctx: Any, array: Any, index: Any, stride: Any, count: Any, block: Any) -> Any:
+    """The first `count` lanes of every row, rows `stride` apart; no other memory is touched."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         align = ir.Constant(_I32, array.dtype.bitwidth // 8)
-        for part in range(block.parts):
-            ptr = _pointer(context, builder, sig.args[0], args[0], args[1], block, part)
-            value = _take(builder, block, args[3], 0, part)
-            _masked(builder, block, "store", [value, ptr, align, _first(builder, block, args[2], part)], ir.VoidType())
+        for row in range(block.rows):
+            start = _at(builder, args[1], row, args[2])
+            for part in range(block.parts):
+                ptr = _pointer(context, builder, sig.args[0], args[0], start, block, part)
+                value = _take(builder, block, args[4], row, part)
+                taken = [value, ptr, align, _first(builder, block, args[3], part)]
+                _masked(builder, block, "store", taken, ir.VoidType())
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, types.intp, block), codegen
+    return types.void(array, types.intp, types.intp, types.intp, block), codegen
 
 
 @intrinsic
@@ -362,6 +403,9 @@ shift_right = _elementwise("shift_right", lambda b, v, x, y: b.lshr(x, y), 2, "a
 popcount = _elementwise("popcount", lambda b, v, x: _intrinsic(b, "ctpop", v.register, [x]), 1, "Bits set.")
 less = _elementwise("less", lambda b, v, x, y: _compare(b, v, "<", x, y), 2, "a < b; false for NaN.", mask=True)
 greater = _elementwise("greater", lambda b, v, x, y: _compare(b, v, ">", x, y), 2, "a > b; false for NaN.", mask=True)
+at_least = _elementwise(
+    "at_least", lambda b, v, x, y: _compare(b, v, ">=", x, y), 2, "a >= b; false for NaN.", mask=True
+)
 equal = _elementwise("equal", lambda b, v, x, y: _compare(b, v, "==", x, y), 2, "a == b; false for NaN.", mask=True)
 select = _elementwise("select", lambda b, v, m, x, y: b.select(m, x, y), 3, "b where the mask a is set, else c.")
 
@@ -392,8 +436,7 @@ def count_differing(typingctx: Any, acc: Any, array: Any, starts: Any, offset: A
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         def word(row: int) -> Any:
-            start = builder.extract_element(_take(builder, starts, args[2], row, 0), ir.Constant(_I32, 0))
-            place = builder.add(start, args[3])
+            place = _row_start(builder, starts, args[2], row, args[3])
             return _spread(builder, acc, builder.load(_element_pointer(context, builder, sig.args[1], args[1], place)))
 
         spread = [word(row) for row in range(acc.rows)]

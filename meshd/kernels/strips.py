@@ -141,13 +141,13 @@ def pack_strip(x, start, stride, channels, count, out, target, words):
         n = min(16, count - q)
         low, high = none, none
         for c in range(min(channels, 32)):
-            x0 = load_first(16, x, start + c * stride + q, n)
+            x0 = load_first(1, 16, x, start + c * stride + q, 0, n)
             low = bit_or(low, select(less(x0, zero), splat(1, 16, np.uint32(1 << c)), none))
         for c in range(32, channels):
-            x0 = load_first(16, x, start + c * stride + q, n)
+            x0 = load_first(1, 16, x, start + c * stride + q, 0, n)
             high = bit_or(high, select(less(x0, zero), splat(1, 16, np.uint32(1 << (c - 32))), none))
         word = bit_or(convert(np.uint64(0), low), shift_left(convert(np.uint64(0), high), splat(1, 16, np.uint64(32))))
         if words == 1:
-            store_first(out, target + q, n, word)
+            store_first(out, target + q, 0, n, word)
         else:
             scatter(out, target + q * words, words, n, word)

@@ -31,3 +31,21 @@ def plane_tiles() -> tuple[Tile, ...]:
     if machine.registers == 32:
         return Tile(1, 4 * floats, floats, 25), Tile(4, 4 * floats, floats, 50), Tile(8, 2 * floats, floats, 52)
     return Tile(1, 8 * floats, floats, 25), Tile(4, 3 * floats, floats, 50)
+
+
+PANEL = 64
+"""Outputs a panel of a dense product; four AVX-512 registers, enough additions in flight for one row."""
+
+
+@cache
+def product_lanes() -> int:
+    """Outputs at once where six rows are computed together: 6 x 64 in 32 wide registers, 6 x 16 elsewhere."""
+    machine = this_machine()
+    return 64 if machine.register_bytes * machine.registers >= 64 * 32 else 16
+
+
+PRODUCT_ROWS = 6
+
+MATVEC_RATES = {1: 1.7, 4: 10.5, 8: 16.0, 16: 19.0}
+"""Non-zero weights a nanosecond by outputs that share a pattern; one row, weights in cache."""
+MATVEC_RATE_DENSE = 28.0

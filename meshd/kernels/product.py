@@ -1,0 +1,177 @@
+"""Products of rows with a constant float matrix, packed for `matrices`: dense panels, or blocks that share a pattern."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshd.kernels.kernel import Flat, Kernel, Tail
+from meshd.kernels.layout import Bits, Floats, Layout, Planes
+from meshd.kernels.matrices import SPAN, Work, dense_product, sparse_product
+from meshd.kernels.tiles import MATVEC_RATE_DENSE, MATVEC_RATES, PANEL, PRODUCT_ROWS, product_lanes
+
+NARROW = 16
+_NO_FLOATS, _NO_WORDS = np.zeros(1, np.float32), np.zeros(1, np.uint64)
+
+
+@dataclass(eq=False)
+class _Product(Kernel):
+    """What dense and sparse products share."""
+
+    tail: Tail = field(default_factory=Tail)
+
+    def __post_init__(self) -> None:
+        self.writes_any = False
+        outputs = self.output_layout.channels
+        padded = np.zeros((2, -(-outputs // SPAN) * SPAN), np.float32)
+        padded[0] = 1
+        if self.tail.scale is not None:
+            padded[0, :outputs] = self.tail.scale
+        if self.tail.bias is not None:
+            padded[1, :outputs] = self.tail.bias
+        self._scale, self._bias = padded
+        self.resident_bytes += padded.nbytes
+
+    def _work(self, first_output: int) -> Work:
+        to = self.output_layout
+        return Work(
+            k=self.input_layout.size, outputs=to.channels, first_output=first_output, bits=int(self.tail.bits),
+            scaled=int(self.tail.scale is not None), residual=int(self.tail.residual),
+            words=to.words if isinstance(to, Bits) else 0,
+        )  # fmt: skip
+
+    def _outs(self, out: Flat, residual: Flat | None) -> tuple[Flat, Flat, Flat]:
+        floats, words = (_NO_FLOATS, out) if self.tail.bits else (out, _NO_WORDS)
+        return floats, words, _NO_FLOATS if residual is None else residual
+
+
+@dataclass(eq=False)
+class DenseProduct(_Product):
+    """Panels of 64 outputs, and of 16 for what remains."""
+
+    weight: Floats | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        assert self.weight is not None
+        outputs, k = self.weight.shape
+        wide = -(-outputs // PANEL) if self.tail.bits or outputs % PANEL > PANEL - NARROW else outputs // PANEL
+        narrow = max(0, -(-(outputs - wide * PANEL) // NARROW))
+        padded = np.zeros((wide * PANEL + narrow * NARROW, k), np.float32)
+        padded[:outputs] = self.weight
+        edge = wide * PANEL
+        self._value = np.ascontiguousarray(padded[:edge].reshape(wide, PANEL, k).transpose(0, 2, 1)).ravel()
+        self._rest = np.ascontiguousarray(padded[edge:].reshape(narrow, NARROW, k).transpose(0, 2, 1)).ravel()
+        self._edge, self._narrow = edge, narrow
+        self.weight = None
+        self.resident_bytes += self._value.nbytes + self._rest.nbytes
+        lanes = product_lanes()
+        self._one = (dense_product(1, PANEL, PANEL), dense_product(1, NARROW, NARROW) if narrow else None)
+        self._many = (
+            dense_product(PRODUCT_ROWS, lanes, PANEL),
+            dense_product(PRODUCT_ROWS, NARROW, NARROW) if narrow else None,
+        )
+        self._works = (self._work(0), self._work(edge))
+
+    def _cut(self, rows: int) -> tuple[int, int]:
+        """Tiles in wide panels, and in all."""
+        if rows < PRODUCT_ROWS:
+            wide = self._edge // PANEL * rows
+            return wide, wide + self._narrow * rows
+        groups = -(-rows // PRODUCT_ROWS)
+        wide = self._edge // product_lanes() * groups
+        return wide, wide + self._narrow * groups
+
+    def tiles(self, rows: int) -> int:
+        """See `Kernel.tiles`: panels times groups of rows."""
+        return self._cut(rows)[1]
+
+    def run(self, x: Flat, out: Flat, residual: Flat | None, scratch: Flat, rows: int, first: int, last: int) -> None:
+        """See `Kernel.run`."""
+        floats, words, added = self._outs(out, residual)
+        wide, _ = self._cut(rows)
+        kernels: tuple[Any, Any] = self._one if rows < PRODUCT_ROWS else self._many
+        low, high = self.tail.low, self.tail.high
+        if first < wide:
+            kernels[0](
+                x, floats, words, added, self._value, self._scale, self._bias, low, high, self._works[0],
+                rows, first, min(last, wide),
+            )  # fmt: skip
+        if last > wide:
+            kernels[1](
+                x, floats, words, added, self._rest, self._scale[self._edge :], self._bias[self._edge :], low, high,
+                self._works[1], rows, max(first - wide, 0), last - wide,
+            )  # fmt: skip
+
+
+@dataclass(eq=False)
+class SparseProduct(_Product):
+    """Blocks of `lanes` outputs that share their positions."""
+
+    lanes: int = 1
+    start: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
+    index: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
+    value: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.scratch_size = PRODUCT_ROWS * SPAN
+        self.resident_bytes += self.start.nbytes + self.index.nbytes + self.value.nbytes
+        self._spans = (len(self.start) - 1) * self.lanes // SPAN
+        self._one, self._many = sparse_product(1, self.lanes), sparse_product(PRODUCT_ROWS, self.lanes)
+        self._numbers = self._work(0)
+
+    def tiles(self, rows: int) -> int:
+        """See `Kernel.tiles`: spans of 64 outputs times groups of rows."""
+        return self._spans * (rows if rows < PRODUCT_ROWS else -(-rows // PRODUCT_ROWS))
+
+    def run(self, x: Flat, out: Flat, residual: Flat | None, scratch: Flat, rows: int, first: int, last: int) -> None:
+        """See `Kernel.run`."""
+        floats, words, added = self._outs(out, residual)
+        multiply = self._one if rows < PRODUCT_ROWS else self._many
+        multiply(
+            x, floats, words, added, scratch, self.start, self.index, self.value, self._scale, self._bias,
+            self.tail.low, self.tail.high, self._numbers, rows, first, last,
+        )  # fmt: skip
+
+
+def pack(weight: Floats, tail: Tail) -> Kernel:
+    """Choose the form in which one row takes least time here, and pack it."""
+    outputs, k = weight.shape
+    nonzero = weight != 0
+    costs = {0: outputs * k / MATVEC_RATE_DENSE}
+    for lanes, rate in MATVEC_RATES.items():
+        costs[lanes] = _blocked(nonzero, lanes).any(1).sum() * lanes / rate
+    lanes = min(costs, key=lambda form: costs[form])
+    layouts: tuple[Layout, Layout, Layout | None] = (
+        Planes.plain(k),
+        Bits(outputs) if tail.bits else Planes.plain(outputs),
+        Planes.plain(outputs) if tail.residual else None,
+    )
+    if lanes == 0:
+        return DenseProduct(
+            "dense.product", "dense", *layouts, numeric="fma", macs=outputs * k, tail=tail, weight=weight
+        )
+    blocks = _blocked(nonzero, lanes).any(1)
+    block, position = np.nonzero(blocks)
+    return SparseProduct(
+        f"sparse.product.b{lanes}",
+        "sparse",
+        *layouts,
+        numeric="fma",
+        macs=len(position) * lanes,
+        tail=tail,
+        lanes=lanes,
+        start=np.concatenate([[0], np.cumsum(blocks.sum(1))]).astype(np.int64),
+        index=position.astype(np.int32),
+        value=np.ascontiguousarray(_blocked(weight, lanes).transpose(0, 2, 1)[block, position]).ravel(),
+    )
+
+
+def _blocked(weight: NDArray[Any], lanes: int) -> NDArray[Any]:
+    """(outputs, k) as (blocks, lanes, k), outputs padded with zeros to whole spans of 64."""
+    outputs, k = weight.shape
+    padded = np.zeros((-(-outputs // SPAN) * SPAN, k), weight.dtype)
+    padded[:outputs] = weight
+    return padded.reshape(-1, lanes, k)
