@@ -33,7 +33,7 @@ def root() -> Path:
 def folder_name(cpu: str) -> str:
     """Names the combination that compiled code is good for."""
     sources = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         sources.update(path.read_bytes())
     # NB the packages are not imported for this: their versions are read from the installation's metadata.
     parts = [f"{name}-{_version(name)}" for name in ("meshd", "numba")]
