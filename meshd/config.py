@@ -137,6 +137,8 @@ CANCELS_REMEMBERED_MAX: Final = 4_096
 PASSAGES_MAX: Final = 2_048
 """Frames on their way to a next hop and not yet acknowledged; each keeps its payload."""
 QUEUE_JOBS_MAX: Final = 1_024
+INLINE_US: Final = 2 * MS
+"""A segment shorter than this runs on the thread that brought the request: two thread switches cost a quarter of it."""
 QUEUE_SLACK_US: Final = 20 * MS
 """A holder's queue is as long as the job that would wait in it, or this: more waiting than that doubles the latency."""
 ADMISSION_START: Final = 32

@@ -1,18 +1,38 @@
-"""The data plane of one node: what the services call and the links feed. Contract first; see `core.journey` for the rules.
+"""The data plane of one node: what the services call and the links feed; `core.journey` decides, this performs.
 
 Everything here runs on plain threads (gRPC's, the links' readers, a pool of one a core, one for timers) and never waits
 for trio. It reads the control plane's decisions from one immutable `View`.
+
+Rule 1: decisions are made under one lock, microseconds each; effects are performed after it is let go.
+Rule 2: a payload is never copied here: pieces of what was received, or what a segment gave, go on as they are.
 """
 
+import hashlib
+import itertools
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import monotonic_ns, time_ns
 from typing import Protocol
 
-from meshd.core.ids import Boot, NodeId
-from meshd.core.journey.frames import Failure, Frame, Spent
+from meshd.config import INLINE_US, MS, S
+from meshd.core.ids import Boot, NodeId, SegmentId
+from meshd.core.journey.effects import Carry, Compute, Effect, Finish, Hint, Keep, Pair, Release, Respond, Send
+from meshd.core.journey.frames import Answer, Code, Failure, Forward, Frame, Leg, Reason, RequestId, Spent
+from meshd.core.journey.hop import Backlog
+from meshd.core.journey.journey import Journey
 from meshd.core.view import View
-from meshd.dataplane.links import Buffer, Holder, Links, Signatures
-from meshd.errors import MeshdError
+from meshd.dataplane import compute
+from meshd.dataplane.links import Buffer, Held, Holder, Links, Signatures, Ticket
+from meshd.dataplane.meters import Meters, Statistics
+from meshd.dataplane.worker import Costs, Pool
+from meshd.errors import InvalidError, MeshdError
+
+TIMER_GRAIN_US = 5 * MS
+"""Timers are late by up to this, so that thousands of requests a second do not wake their thread as often."""
+
+Pieces = tuple[Buffer, ...]
+"""A payload, tensor by tensor."""
 
 
 class RequestFailedError(MeshdError):
@@ -43,6 +63,17 @@ class Hints(Protocol):
         """`events.PairUnreachable`."""
 
 
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A client's thread that waits for its answer."""
+
+    inputs: Pieces
+    wake: threading.Lock
+    outcome: Answer | Failure | None = None
+    outputs: Pieces = ()
+    attempts: int = 0
+
+
 class DataPlane:
     """One node's data plane. Threads start in the constructor and end in `close`.
 
@@ -51,7 +82,7 @@ class DataPlane:
     me, boot : this node; request ids hold both
     view : returns the current view, without a lock
     holder, signatures, links, hints : see `dataplane.links` and above
-    cores : threads that compute
+    cores : threads that compute; two more may run Python at once (waiting, sockets and kernels do not count)
     """
 
     def __init__(
@@ -66,7 +97,28 @@ class DataPlane:
         hints: Hints,
         cores: int,
     ) -> None:
-        raise NotImplementedError
+        self.signatures = signatures
+        self.view = view
+        self.budget = threading.BoundedSemaphore(cores + 2)
+        self._me, self._boot = me, boot
+        self._holder, self._links, self._hints = holder, links, hints
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._journey = Journey(view, self._backlog, self)
+        self._waiting: dict[RequestId, _Waiting] = {}
+        self._kept: dict[Leg, Pieces] = {}
+        self._tickets: dict[Leg, Ticket] = {}
+        self._costs = Costs()
+        self._meters = Meters()
+        self._pool = Pool(cores)
+        self._timer = threading.Condition(threading.Lock())
+        self._timer_at_us = 0
+        self._is_open = True
+        self._timer_thread = threading.Thread(target=self._keep_time, name="meshd-journey-timer", daemon=True)
+        self._timer_thread.start()
+        links.attach(self)
+
+    # ------------------------------------------------------------ clients
 
     def infer(self, deployment: str, inputs: Sequence[Buffer], batch: int, deadline_us: int) -> Outputs:
         """Have the mesh compute; blocks the calling thread, at most until the deadline.
@@ -82,20 +134,245 @@ class DataPlane:
         ------
         RequestFailedError
         """
-        raise NotImplementedError
+        began_ns = monotonic_ns()
+        pieces = tuple(inputs)
+        digest = self._digest(deployment, pieces) if len(self._journey.poisons) else b""
+        if digest and (left_us := self._journey.poisons.left_us(digest, began_ns // 1000)):
+            raise RequestFailedError(_poisoned(deployment, left_us))
+        id = RequestId(self._me, self._boot, next(self._numbers))
+        waiting = _Waiting(pieces, threading.Lock())
+        waiting.wake.acquire()
+        self._waiting[id] = waiting
+        sizes = tuple(map(len, pieces))
+        try:
+            self._step(lambda now_us: self._journey.enter(id, deployment, batch, sizes, deadline_us, now_us))
+            if waiting.outcome is None:
+                waiting.wake.acquire()
+        finally:
+            if self._waiting.pop(id, None) is not None and waiting.outcome is None:
+                self._step(lambda now_us: self._journey.abandon(id, now_us))
+        outcome, took_ns = waiting.outcome, monotonic_ns() - began_ns
+        assert outcome is not None, "whoever lets the lock go has set the outcome"
+        wall_ms = time_ns() // 1_000_000
+        if isinstance(outcome, Failure):
+            if outcome.reason is not Reason.UNKNOWN_MODEL:
+                with self._lock:
+                    self._meters.failed(deployment, took_ns, wall_ms)
+            if outcome.reason is Reason.HOLDERS_LOST:
+                self._journey.poisons.add(digest or self._digest(deployment, pieces), began_ns // 1000)
+            raise RequestFailedError(outcome)
+        with self._lock:
+            self._meters.succeeded(deployment, batch, took_ns, outcome.spent, wall_ms)
+        return Outputs(outcome.batch, waiting.outputs, outcome.spent, waiting.attempts)
 
-    def view_changed(self, view: View) -> None:
-        """To be called with each published view (by the driver; returns within microseconds to a millisecond)."""
-        raise NotImplementedError
+    @staticmethod
+    def _digest(deployment: str, pieces: Pieces) -> bytes:
+        digest = hashlib.blake2b(deployment.encode(), digest_size=16)
+        for piece in pieces:
+            digest.update(len(piece).to_bytes(8, "little"))
+            digest.update(piece)
+        return digest.digest()
+
+    def statistics(self, deployment: str) -> Statistics:
+        """What this entry saw of it since it started."""
+        with self._lock:
+            return self._meters.of(deployment)
+
+    def counts(self) -> dict[str, int]:
+        """What happened so far, by the journey's closed set of names, and what is in flight now."""
+        with self._lock:
+            counts = dict(self._journey.counts)
+        return counts | {"in_flight": len(self._waiting), "payloads_kept": len(self._kept)}
+
+    # ------------------------------------------------------------ links and control plane
 
     def receive(self, peer: NodeId, frame: Frame, payload: memoryview) -> None:
         """See `links.Receiver`."""
-        raise NotImplementedError
+        pieces: Pieces = ()
+        if isinstance(frame, Forward | Answer):
+            if sum(frame.sizes) != len(payload) or any(size < 0 for size in frame.sizes):
+                with self._lock:
+                    self._journey.counts["malformed"] += 1
+                return
+            pieces = _split(payload, frame.sizes)
+        self._step(lambda now_us: self._journey.receive(peer, frame, now_us), pieces)
 
     def link_changed(self, peer: NodeId, up: bool) -> None:
         """See `links.Receiver`."""
-        raise NotImplementedError
+        self._step(lambda now_us: self._journey.link_changed(peer, up, now_us))
+
+    def view_changed(self, view: View) -> None:
+        """To be called after each published view (by the driver; returns within a millisecond)."""
+        self._step(self._journey.view_changed)
+        with self._lock:
+            self._meters.keep(view.deployments)
+
+    # ------------------------------------------------------------ what the journey asks
+
+    def _backlog(self, segment: SegmentId, batch: int) -> Backlog | None:
+        if self._holder(segment) is None:
+            return None
+        return Backlog(self._pool.queue_us(), self._costs.expect_us(segment, batch))
+
+    def progress_us(self, leg: Leg) -> int:
+        """See `journey.carrier.Wire`."""
+        ticket = self._tickets.get(leg)
+        return 0 if ticket is None else ticket.left_us or ticket.progress_us
+
+    def rtt_us(self, peer: NodeId) -> int:
+        """See `journey.carrier.Wire`."""
+        return self._links.rtt_us(peer)
+
+    def bandwidth_bps(self, peer: NodeId) -> int:
+        """See `journey.carrier.Wire`."""
+        return self._links.bandwidth_bps(peer)
+
+    # ------------------------------------------------------------ performing
+
+    def _step(self, decide: Callable[[int], list[Effect]], hand: Pieces = ()) -> None:
+        """Decide under the lock, then do what was decided."""
+        with self._lock:
+            effects = decide(monotonic_ns() // 1000)
+            due_us = self._journey.next_due_us()
+        if due_us is not None and (self._timer_at_us == 0 or due_us < self._timer_at_us):
+            with self._timer:
+                self._timer.notify()
+        for effect in effects:
+            self._perform(effect, hand)
+
+    def _perform(self, effect: Effect, hand: Pieces) -> None:
+        match effect:
+            case Compute():
+                self._compute(effect, hand)
+            case Finish():
+                self._finish(effect, hand)
+            case Carry():
+                self._carry(effect)
+            case Send(peer, frame):
+                self._links.send(peer, frame)
+            case Respond(peer, answer):
+                self._links.send(peer, answer, hand)
+            case Keep(leg):
+                self._kept[leg] = hand
+            case Release(leg):
+                self._kept.pop(leg, None)
+                self._tickets.pop(leg, None)
+            case Hint(peer):
+                self._hints.hinted(peer)
+            case Pair(peer, ok):
+                self._hints.pair_unreachable(peer, ok)
+
+    def _finish(self, finish: Finish, hand: Pieces) -> None:
+        waiting = self._waiting.get(finish.request)
+        if waiting is not None:
+            waiting.outputs, waiting.attempts, waiting.outcome = hand, finish.attempts, finish.outcome
+            waiting.wake.release()
+
+    def _payload(self, leg: Leg) -> Pieces | None:
+        """What is to leave with `leg`: kept by a hop, or a waiting client's inputs. None once nobody needs it."""
+        kept = self._kept.get(leg)
+        if kept is None and leg.segment == 0 and (waiting := self._waiting.get(leg.request)) is not None:
+            return waiting.inputs
+        return kept
+
+    def _carry(self, carry: Carry) -> None:
+        leg = carry.forward.leg
+        payload = self._payload(leg)
+        if payload is None:
+            return  # Acknowledged or finished meanwhile, by another thread.
+        ticket = self._links.send(carry.peer, carry.forward, payload)
+        if ticket is None:
+            self._step(lambda now_us: self._journey.unsent(carry.peer, leg, now_us))
+        else:
+            self._tickets[leg] = ticket
+
+    # ------------------------------------------------------------ computing
+
+    def _compute(self, job: Compute, hand: Pieces) -> None:
+        forward = job.forward
+        if job.local:
+            inputs = self._payload(forward.leg)
+            self._kept.pop(forward.leg, None)
+            if inputs is None:
+                return
+        else:
+            inputs = hand
+        queued_us = monotonic_ns() // 1000
+        cost_us = self._costs.expect_us(forward.segment_id, forward.batch)
+        # What came by a link is queued whatever it costs: its reader must go on reading.
+        if job.local and cost_us <= INLINE_US:
+            self._run(job, inputs, queued_us)
+        elif not self._pool.submit(cost_us, lambda: self._run(job, inputs, queued_us)):
+            failure = self._failure(forward, Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, "its queue is full")
+            self._step(lambda now_us: self._journey.broke(forward, job.previous, failure, now_us))
+
+    def _run(self, job: Compute, inputs: Pieces, queued_us: int) -> None:
+        forward = job.forward
+        now_us = monotonic_ns() // 1000
+        if not self._journey.is_wanted(job, now_us):
+            return
+        held = self._holder(forward.segment_id)
+        try:
+            if held is None:
+                raise InvalidError("it was unloaded while the request waited")
+            outputs, took_us = compute.run(held, forward.segment, forward.batch, inputs, self.budget)
+        except Exception as error:  # noqa: BLE001  A segment's fault costs its request, never the node.
+            failure = self._failure(forward, Code.INTERNAL, Reason.COMPUTE, f"{type(error).__name__}: {error}")
+            self._step(lambda now_us: self._journey.broke(forward, job.previous, failure, now_us))
+            return
+        self._costs.learn(forward.segment_id, forward.batch, took_us)
+        spent = replace(
+            forward.spent,
+            queue_us=forward.spent.queue_us + now_us - queued_us,
+            compute_us=forward.spent.compute_us + took_us,
+        )
+        sizes = tuple(map(len, outputs))
+        self._step(lambda now_us: self._journey.computed(job, sizes, spent, now_us), outputs)
+
+    def _failure(self, forward: Forward, code: Code, reason: Reason, text: str) -> Failure:
+        message = f"deployment {forward.deployment!r}: segment {forward.segment} on node {self._me}: {text}"
+        return Failure(code, reason, message, forward.deployment, forward.segment, self._me)
+
+    # ------------------------------------------------------------ time
+
+    def _keep_time(self) -> None:
+        while True:
+            with self._timer:
+                if not self._is_open:
+                    return
+                with self._lock:
+                    due_us = self._journey.next_due_us()
+                now_us = monotonic_ns() // 1000
+                self._timer_at_us = due_us or 0
+                if due_us is None or due_us > now_us:
+                    wait_us = S if due_us is None else max(due_us - now_us, TIMER_GRAIN_US)
+                    self._timer.wait(wait_us / S)
+            self._step(self._journey.due)
 
     def close(self) -> None:
         """End the threads; requests in flight end as UNAVAILABLE."""
-        raise NotImplementedError
+        with self._timer:
+            self._is_open = False
+            self._timer.notify()
+        self._timer_thread.join()
+        self._pool.close()
+        text = f"node {self._me} is stopping; ask another node"
+        for id in list(self._waiting):
+            self._finish(Finish(id, Failure(Code.UNAVAILABLE, Reason.UNREACHABLE, text, node=self._me), 0), ())
+
+
+def _split(payload: memoryview, sizes: Sequence[int]) -> Pieces:
+    pieces = []
+    start = 0
+    for size in sizes:
+        pieces.append(payload[start : start + size])
+        start += size
+    return tuple(pieces)
+
+
+def _poisoned(deployment: str, left_us: int) -> Failure:
+    text = (
+        f"deployment {deployment!r}: two nodes vanished while they had this very input;"
+        f" it is refused for {left_us // S} more seconds"
+    )
+    return Failure(Code.INTERNAL, Reason.POISONED, text, deployment)

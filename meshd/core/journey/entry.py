@@ -15,7 +15,8 @@ Source: DESIGN section 4, points 1 and 6 to 8.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from typing import Final
 
 from meshd.config import (
     ATTEMPTS_MAX,
@@ -37,6 +38,8 @@ from meshd.core.journey.frames import Answer, Cancel, Code, Failed, Failure, For
 from meshd.core.journey.peers import Recent
 from meshd.core.journey.route import Route, find_route, is_gone
 from meshd.core.view import View
+
+TIMERS_STALE_MAX: Final = 1_024
 
 
 @dataclass(slots=True)
@@ -333,6 +336,10 @@ class Entry:
     def _watch(self, request: _Request, now_us: int) -> None:
         times = (request.retry_at_us, request.verdict_at_us, request.late_at_us, request.deadline_at_us)
         heappush(self._timers, (min(t for t in times if t), request.id))
+        if len(self._timers) > 4 * len(self._requests) + TIMERS_STALE_MAX:
+            # Answered requests leave their deadline behind: at thousands a second that is too much to wait for.
+            self._timers = [t for t in self._timers if t[1] in self._requests]
+            heapify(self._timers)
 
     def due(self, now_us: int) -> list[Effect]:
         effects: list[Effect] = []

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from meshd.config import SEGMENTS_MAX
 from meshd.core.ids import Boot, NodeId
+from meshd.core.journey.budget import Poisons
 from meshd.core.journey.carrier import Carrier, Wire
 from meshd.core.journey.effects import Compute, Effect, Hint, Keep, Respond, Send
 from meshd.core.journey.entry import Entry
@@ -51,6 +52,8 @@ class Journey:
     def __init__(self, view: Callable[[], View], backlogs: Backlogs, wire: Wire) -> None:
         self.counts: Counter[str] = Counter()
         """What happened so far, by a closed set of names."""
+        self.poisons = Poisons()
+        """Digests of inputs that two holders vanished with; the shell makes and asks for them."""
         self._view = view
         self._me = view().me
         self._peers = Peers(self._me, lambda node: is_gone(view(), node, None))

@@ -1,0 +1,100 @@
+"""The threads that compute: one a core, one queue, bounded by time and by count.
+
+Rule 1: who submits is never made to wait; whether the queue is too long was decided before, from `queue_us`.
+Rule 2: a job never raises; what fails is told where the job came from.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from meshd.config import MS, QUEUE_JOBS_MAX
+from meshd.core.ids import SegmentId
+
+SEGMENTS_KNOWN_MAX = 1_024
+COST_UNKNOWN_US = 1 * MS
+"""What a segment is taken to cost before it ran once."""
+
+
+class Costs:
+    """What each segment takes an item here: an average that follows slowly. One thread writes at a time or a sample is lost."""
+
+    def __init__(self) -> None:
+        self._item_us: dict[SegmentId, float] = {}
+
+    def expect_us(self, segment: SegmentId, batch: int) -> int:
+        return int(self._item_us.get(segment, COST_UNKNOWN_US) * batch)
+
+    def learn(self, segment: SegmentId, batch: int, took_us: int) -> None:
+        item_us = took_us / batch
+        known = self._item_us.pop(segment, None)
+        while len(self._item_us) >= SEGMENTS_KNOWN_MAX:
+            del self._item_us[next(iter(self._item_us))]
+        self._item_us[segment] = item_us if known is None else known + (item_us - known) / 8
+
+
+@dataclass(slots=True)
+class _Job:
+    cost_us: int
+    run: Callable[[], None]
+
+
+class Pool:
+    """`cores` threads and their queue. Ends with `close`, after the jobs that run; those that wait are dropped."""
+
+    def __init__(self, cores: int) -> None:
+        self._ready = threading.Condition(threading.Lock())
+        self._jobs: deque[_Job] = deque()
+        self._waiting_us = 0
+        self._running_us = 0
+        self._running = 0
+        self._is_open = True
+        self._threads = [
+            threading.Thread(target=self._work, name=f"meshd-compute-{i}", daemon=True) for i in range(max(1, cores))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def queue_us(self) -> int:
+        """Time until a job submitted now would start. Read without the lock: a guess anyway."""
+        if self._running < len(self._threads):
+            return 0
+        return (self._waiting_us + self._running_us // 2) // len(self._threads)
+
+    def submit(self, cost_us: int, run: Callable[[], None]) -> bool:
+        """Queue a job. Returns False where the queue is full or closed."""
+        with self._ready:
+            if not self._is_open or len(self._jobs) >= QUEUE_JOBS_MAX:
+                return False
+            self._jobs.append(_Job(cost_us, run))
+            self._waiting_us += cost_us
+            self._ready.notify()
+        return True
+
+    def _work(self) -> None:
+        while True:
+            with self._ready:
+                while self._is_open and not self._jobs:
+                    self._ready.wait()
+                if not self._is_open:
+                    return
+                job = self._jobs.popleft()
+                self._waiting_us -= job.cost_us
+                self._running_us += job.cost_us
+                self._running += 1
+            try:
+                job.run()
+            finally:
+                with self._ready:
+                    self._running_us -= job.cost_us
+                    self._running -= 1
+
+    def close(self) -> None:
+        with self._ready:
+            self._is_open = False
+            self._jobs.clear()
+            self._ready.notify_all()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
