@@ -6,20 +6,25 @@ in the order of the plan's `crossing`.
 
 from collections.abc import Sequence
 from time import monotonic_ns
-from typing import Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 from meshd.core.plan import Encoding
 from meshd.dataplane.links import Buffer, Held
-from meshd.engine.segment import Array, decode, encode
 from meshd.errors import InvalidError
 from meshd.model.graph import Port
+
+if TYPE_CHECKING:
+    from meshd.engine.segment import Array
 
 
 class Budget(Protocol):
     """The GIL's: held while Python runs, not while a kernel does."""
 
     def __enter__(self) -> object: ...
-    def __exit__(self, *error: object) -> object: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None: ...
 
 
 def run(held: Held, index: int, batch: int, inputs: Sequence[Buffer], budget: Budget) -> tuple[tuple[Buffer, ...], int]:
@@ -44,7 +49,9 @@ def run(held: Held, index: int, batch: int, inputs: Sequence[Buffer], budget: Bu
         return _encoded(held, index, results), took_us
 
 
-def _decoded(held: Held, index: int, batch: int, inputs: Sequence[Buffer]) -> list[Array]:
+def _decoded(held: Held, index: int, batch: int, inputs: Sequence[Buffer]) -> "list[Array]":
+    from meshd.engine.segment import decode  # Late: a node that only routes does not load the engine.
+
     ports = held.segment.inputs
     if index == 0:
         wanted = [(port.name, outside(port)) for port in ports]
@@ -60,7 +67,9 @@ def _decoded(held: Held, index: int, batch: int, inputs: Sequence[Buffer]) -> li
     return [values[port.name] for port in ports]
 
 
-def _encoded(held: Held, index: int, results: Sequence[Array]) -> tuple[Buffer, ...]:
+def _encoded(held: Held, index: int, results: "Sequence[Array]") -> tuple[Buffer, ...]:
+    from meshd.engine.segment import encode
+
     ports = held.segment.outputs
     if index == len(held.plan.segments) - 1:
         return tuple(_bytes(encode(value, outside(port))) for port, value in zip(ports, results, strict=True))
@@ -71,7 +80,8 @@ def _encoded(held: Held, index: int, results: Sequence[Array]) -> tuple[Buffer, 
 
 def outside(port: Port) -> str:
     """How a model's own inputs and outputs travel: as the little-endian bytes that clients speak."""
-    return (Encoding.FLOAT32 if port.type.dtype == "float32" else Encoding.RAW).value
+    encoding = Encoding.FLOAT32 if port.type.dtype == "float32" else Encoding.RAW
+    return str(encoding.value)
 
 
 def _bytes(value: Buffer) -> Buffer:

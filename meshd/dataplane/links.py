@@ -6,13 +6,15 @@ Rule 2: the receiver's callbacks run on the link's reader thread, return within 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from meshd.core.ids import NodeId, SegmentId
 from meshd.core.journey.frames import Frame
 from meshd.core.plan import Plan
-from meshd.engine.segment import Segment
 from meshd.model.graph import Port
+
+if TYPE_CHECKING:
+    from meshd.engine.segment import Segment
 
 Buffer = bytes | bytearray | memoryview
 """C-contiguous bytes; `len()` of a memoryview here is its byte count (format B)."""
@@ -56,12 +58,13 @@ class Links(Protocol):
         """Bytes a second as last measured; 0 where it never was."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Protocol):
     """A loaded segment and the plan it was loaded for (whose crossings tell the encodings)."""
 
-    segment: Segment
-    plan: Plan
+    @property
+    def segment(self) -> "Segment": ...
+    @property
+    def plan(self) -> Plan: ...
 
 
 Holder = Callable[[SegmentId], Held | None]

@@ -23,7 +23,7 @@ from meshd.core.journey.hop import Backlog
 from meshd.core.journey.journey import Journey
 from meshd.core.view import View
 from meshd.dataplane import compute
-from meshd.dataplane.links import Buffer, Held, Holder, Links, Signatures, Ticket
+from meshd.dataplane.links import Buffer, Holder, Links, Signatures, Ticket
 from meshd.dataplane.meters import Meters, Statistics
 from meshd.dataplane.worker import Costs, Pool
 from meshd.errors import InvalidError, MeshdError
@@ -317,7 +317,9 @@ class DataPlane:
                 raise InvalidError("it was unloaded while the request waited")
             outputs, took_us = compute.run(held, forward.segment, forward.batch, inputs, self.budget)
         except Exception as error:  # noqa: BLE001  A segment's fault costs its request, never the node.
-            failure = self._failure(forward, Code.INTERNAL, Reason.COMPUTE, f"{type(error).__name__}: {error}")
+            failure = self._failure(
+                forward, Code.INTERNAL, Reason.COMPUTE, f"{type(error).__name__}: {str(error)[:600]}"
+            )
             self._step(lambda now_us: self._journey.broke(forward, job.previous, failure, now_us))
             return
         self._costs.learn(forward.segment_id, forward.batch, took_us)
@@ -331,6 +333,8 @@ class DataPlane:
 
     def _failure(self, forward: Forward, code: Code, reason: Reason, text: str) -> Failure:
         message = f"deployment {forward.deployment!r}: segment {forward.segment} on node {self._me}: {text}"
+        # It may cross links, where a header's text is printable.
+        message = "".join(c if c.isprintable() else " " for c in message)
         return Failure(code, reason, message, forward.deployment, forward.segment, self._me)
 
     # ------------------------------------------------------------ time

@@ -135,12 +135,14 @@ class Cancel(_message.Message):
     def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Lost(_message.Message):
-    __slots__ = ("node", "legs")
+    __slots__ = ("node", "legs", "before")
     NODE_FIELD_NUMBER: _ClassVar[int]
     LEGS_FIELD_NUMBER: _ClassVar[int]
+    BEFORE_FIELD_NUMBER: _ClassVar[int]
     node: bytes
     legs: _containers.RepeatedCompositeFieldContainer[Leg]
-    def __init__(self, node: _Optional[bytes] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ...) -> None: ...
+    before: bytes
+    def __init__(self, node: _Optional[bytes] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ..., before: _Optional[bytes] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("request", "attempt", "plan", "batch", "sizes", "spent")

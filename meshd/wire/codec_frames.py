@@ -173,15 +173,17 @@ def _forward(m: pb.Forward) -> core.Forward:
         hops_left=bounded(m.hops_left, 0, HOPS_MAX, "hops_left"),
         batch=bounded(m.batch, 1, _BATCH_MAX, "batch"),
         sizes=_sizes(m.sizes),
-        route=tuple(_candidates(c.nodes) for c in counted(m.route, SEGMENTS_MAX - 1, "route")),
+        route=tuple(
+            _nodes(c.nodes, core.ROUTE_CANDIDATES_MAX, "route") for c in counted(m.route, SEGMENTS_MAX - 1, "route")
+        ),
         spent=_spent(m.spent),
     )
 
 
-def _candidates(joined: bytes) -> tuple[NodeId, ...]:
+def _nodes(joined: bytes, most: int, what: str) -> tuple[NodeId, ...]:
     count, rest = divmod(len(joined), 16)
-    if rest or count > core.ROUTE_CANDIDATES_MAX:
-        raise InvalidError(f"route: {len(joined)} bytes are not 0 to {core.ROUTE_CANDIDATES_MAX} node ids")
+    if rest or count > most:
+        raise InvalidError(f"{what}: {len(joined)} bytes are not 0 to {most} node ids")
     return tuple(node_id(joined[n : n + 16]) for n in range(0, len(joined), 16))
 
 
@@ -206,13 +208,16 @@ def _put_cancel(out: pb.DataHeader, f: core.Cancel) -> None:
 
 def _put_lost(out: pb.DataHeader, f: core.Lost) -> None:
     out.lost.node = node_bytes(f.node)
+    out.lost.before = b"".join(map(node_bytes, f.before))
     for leg in f.legs:
         _put_leg(out.lost.legs.add(), leg)
 
 
 def _lost(m: pb.Lost) -> core.Lost:
     return core.Lost(
-        node(m.node, "lost.node"), tuple(_leg(leg) for leg in counted(m.legs, core.LEGS_PER_LOST_MAX, "lost.legs"))
+        node(m.node, "lost.node"),
+        tuple(_leg(leg) for leg in counted(m.legs, core.LEGS_PER_LOST_MAX, "lost.legs")),
+        _nodes(m.before, core.LOST_BEFORE_MAX, "lost.before"),
     )
 
 

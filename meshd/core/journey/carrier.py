@@ -22,6 +22,7 @@ from meshd.core.ids import NodeId
 from meshd.core.journey.effects import Carry, Compute, Effect, Hint, Pair, Release, Respond, Send
 from meshd.core.journey.frames import (
     LEGS_PER_LOST_MAX,
+    LOST_BEFORE_MAX,
     Ack,
     Answer,
     Busy,
@@ -50,6 +51,8 @@ class _Passage:
     sent_us: int = 0
     tried: list[NodeId] = field(default_factory=list)
     busy: int = 0
+    closed: list[NodeId] = field(default_factory=list)
+    """Nodes whose links closed while they had the frame, perhaps: the second ends it, should it be what kills them."""
     queue_us: int = 0
     """Least backlog that a busy holder told of."""
 
@@ -59,6 +62,7 @@ class _Memory:
     next: NodeId
     previous: NodeId
     deadline_at_us: int
+    before: tuple[NodeId, ...]
 
 
 class Wire(Protocol):
@@ -140,6 +144,8 @@ class Carrier:
         passage.busy += 1
 
     def _exhausted(self, passage: _Passage) -> list[Effect]:
+        if passage.closed and not passage.busy:
+            return self._lose(passage)
         if passage.busy:
             text = f"every holder of segment {passage.forward.segment} is busy; try again after the hint"
             return self._end(passage, Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, text)
@@ -156,6 +162,13 @@ class Carrier:
         failure = Failure(code, reason, message, forward.deployment, forward.segment, self._me, retry_us)
         failed = Failed(forward.request, forward.attempt, failure)
         return [Release(forward.leg), *self.to_entry(failed, passage.previous)]
+
+    def _lose(self, passage: _Passage) -> list[Effect]:
+        """Only the entry, who knows of all attempts, may judge what closed these links."""
+        leg = passage.forward.leg
+        self._passages.pop(leg, None)
+        *before, node = passage.closed
+        return [Release(leg), *self.to_entry(Lost(node, (leg,), tuple(before)), passage.previous)]
 
     def to_entry(self, frame: Failed | Lost, previous: NodeId) -> list[Effect]:
         """Straight to the entry, or back through the previous hop where there is no link."""
@@ -187,7 +200,7 @@ class Carrier:
         waited = now_us - min(max(passage.sent_us, self._wire.progress_us(ack.leg)), now_us)
         fine = self._peers.acked(peer, waited, ack.queue_us, now_us)
         del self._passages[ack.leg]
-        self._remember(ack.leg, _Memory(peer, passage.previous, passage.deadline_at_us), now_us)
+        self._remember(ack.leg, _Memory(peer, passage.previous, passage.deadline_at_us, tuple(passage.closed)), now_us)
         effects: list[Effect] = [Release(ack.leg)]
         return [*effects, Pair(peer, ok=True)] if fine else effects
 
@@ -227,21 +240,23 @@ class Carrier:
             return effects
         effects.append(Hint(peer))
         for passage in [p for p in self._passages.values() if p.next == peer]:
-            effects += self._onward(passage, now_us)
+            passage.closed.append(peer)
+            effects += self._lose(passage) if len(passage.closed) >= LOST_BEFORE_MAX else self._onward(passage, now_us)
         return effects + self.gone(peer)
 
     def gone(self, peer: NodeId) -> list[Effect]:
         """`peer` turned SUSPECT, or its link closed: whatever it had acknowledged from here is lost with it."""
         legs = self._by_next.pop(peer, {})
-        by_entry: dict[tuple[NodeId, NodeId], list[Leg]] = {}
+        by_entry: dict[tuple[NodeId, NodeId, tuple[NodeId, ...]], list[Leg]] = {}
         for leg in legs:
             memory = self._memories.pop(leg)
-            by_entry.setdefault((leg.request.entry, memory.previous), []).append(leg)
+            by_entry.setdefault((leg.request.entry, memory.previous, memory.before), []).append(leg)
         self._counts["lost_said"] += len(legs)
         effects: list[Effect] = []
-        for (_, previous), lost in by_entry.items():
+        for (_, previous, before), lost in by_entry.items():
             for first in range(0, len(lost), LEGS_PER_LOST_MAX):
-                effects += self.to_entry(Lost(peer, tuple(lost[first : first + LEGS_PER_LOST_MAX])), previous)
+                legs_lost = tuple(lost[first : first + LEGS_PER_LOST_MAX])
+                effects += self.to_entry(Lost(peer, legs_lost, before), previous)
         return effects
 
     # ------------------------------------------------------------ time

@@ -34,7 +34,7 @@ from meshd.core.ids import Boot, NodeId
 from meshd.core.journey.budget import Admission, HedgeBucket
 from meshd.core.journey.carrier import Carrier
 from meshd.core.journey.effects import Effect, Finish, Send
-from meshd.core.journey.frames import Answer, Cancel, Code, Failed, Failure, Forward, Leg, Reason, RequestId
+from meshd.core.journey.frames import Answer, Cancel, Code, Failed, Failure, Forward, Leg, Lost, Reason, RequestId
 from meshd.core.journey.peers import Recent
 from meshd.core.journey.route import Route, find_route, is_gone
 from meshd.core.view import View
@@ -202,21 +202,23 @@ class Entry:
             self._deployments[request.deployment].admission.down(now_us - request.started_us, now_us)
         return self._after_failure(request, now_us)
 
-    def lost(self, peer: NodeId, node: NodeId, leg: Leg, now_us: int) -> list[Effect]:
-        """`node` had acknowledged `leg` and vanished from `peer`'s sight."""
+    def lost(self, peer: NodeId, lost: Lost, leg: Leg, now_us: int) -> list[Effect]:
+        """`lost.node` had acknowledged `leg` (one of its legs) and vanished from `peer`'s sight."""
         request = self._requests.get(leg.request)
         attempt = _of(request, leg.attempt)
         if request is None or attempt is None:
             return []  # Ordinary: it was answered in the meantime.
-        if not (self._has_part(attempt, peer) and attempt.route.names(node)):
+        if not (self._has_part(attempt, peer) and all(map(attempt.route.names, (lost.node, *lost.before)))):
             self._counts["unasked"] += 1
             return []
         self._counts["lost_heard"] += 1
         attempt.out = False
-        if node != self._me and node not in request.vanished:
-            member = self._view().members.get(node)
-            request.vanished[node] = member.boot if member else None
-        return self._instead(request, node, now_us)
+        for node in (*lost.before, lost.node):
+            if node != self._me and node not in request.vanished:
+                member = self._view().members.get(node)
+                request.vanished[node] = member.boot if member else None
+            request.blamed[node] = None
+        return self._instead(request, lost.node, now_us)
 
     def gone(self, node: NodeId, now_us: int) -> list[Effect]:
         """Membership suspects `node`: requests that went its way are repeated at once."""

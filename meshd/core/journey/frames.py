@@ -20,6 +20,7 @@ ROUTE_CANDIDATES_MAX: Final = 4
 
 
 NOWHERE: Final = NodeId("")
+LOST_BEFORE_MAX: Final = 2
 
 
 class RequestId(NamedTuple):
@@ -172,6 +173,8 @@ class Lost:
     node: NodeId
     legs: tuple[Leg, ...]
     """All of one entry; at most `LEGS_PER_LOST_MAX`."""
+    before: tuple[NodeId, ...] = ()
+    """Nodes whose links closed before `node` got the same frame, so that they may have had it too; at most 2."""
 
 
 @dataclass(frozen=True, slots=True)

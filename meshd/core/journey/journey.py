@@ -133,10 +133,12 @@ class Journey:
         onward: dict[NodeId, list[Leg]] = {}
         for leg in lost.legs:
             if leg.request.entry == self._me:
-                effects += self._entry.lost(peer, lost.node, leg, now_us)
+                effects += self._entry.lost(peer, lost, leg, now_us)
             elif (previous := self._relay(peer, leg.request, leg.attempt)) is not None:
                 onward.setdefault(previous, []).append(leg)
-        return effects + [Send(previous, Lost(lost.node, tuple(legs))) for previous, legs in onward.items()]
+        return effects + [
+            Send(previous, Lost(lost.node, tuple(legs), lost.before)) for previous, legs in onward.items()
+        ]
 
     def _relay(self, peer: NodeId, request: RequestId, attempt: int) -> NodeId | None:
         onward = self._carrier.relay(Leg(request, attempt, SEGMENTS_MAX - 1), peer)
