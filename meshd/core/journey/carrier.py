@@ -12,7 +12,7 @@ Source: DESIGN section 4, points 3 to 5.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Protocol
@@ -53,6 +53,8 @@ class _Passage:
     busy: int = 0
     closed: list[NodeId] = field(default_factory=list)
     """Nodes whose links closed while they had the frame, perhaps: the second ends it, should it be what kills them."""
+    lost_one: bool = False
+    """One of them closed in this very passage."""
     queue_us: int = 0
     """Least backlog that a busy holder told of."""
 
@@ -95,14 +97,26 @@ class Carrier:
     # ------------------------------------------------------------ passages
 
     def carry(
-        self, forward: Forward, candidates: tuple[NodeId, ...], previous: NodeId, deadline_at_us: int, now_us: int
+        self,
+        forward: Forward,
+        candidates: tuple[NodeId, ...],
+        previous: NodeId,
+        deadline_at_us: int,
+        now_us: int,
+        vanished: Iterable[NodeId] = (),
     ) -> list[Effect]:
-        """Bring `forward` to one of `candidates`; its payload is kept under its leg already."""
+        """Bring `forward` to one of `candidates`; its payload is kept under its leg already.
+
+        `vanished` holders had the request in an earlier attempt.
+        """
         leg = forward.leg
         passage = _Passage(forward, candidates, previous, deadline_at_us, sum(forward.sizes), self._me)
         if len(self._passages) >= PASSAGES_MAX:
             passage.busy, passage.queue_us = 1, LATE_MAX_US
             return self._exhausted(passage)
+        # An earlier attempt may still be on its way, and have closed links of its own.
+        earlier = [self._passages.get(leg._replace(attempt=n)) for n in range(1, leg.attempt)]
+        passage.closed = list(dict.fromkeys([*vanished, *(n for p in earlier if p is not None for n in p.closed)]))
         self._passages[leg] = passage
         return self._onward(passage, now_us)
 
@@ -144,7 +158,7 @@ class Carrier:
         passage.busy += 1
 
     def _exhausted(self, passage: _Passage) -> list[Effect]:
-        if passage.closed and not passage.busy:
+        if passage.lost_one and not passage.busy:
             return self._lose(passage)
         if passage.busy:
             text = f"every holder of segment {passage.forward.segment} is busy; try again after the hint"
@@ -167,7 +181,7 @@ class Carrier:
         """Only the entry, who knows of all attempts, may judge what closed these links."""
         leg = passage.forward.leg
         self._passages.pop(leg, None)
-        *before, node = passage.closed
+        *before, node = passage.closed[-1 - LOST_BEFORE_MAX :]
         return [Release(leg), *self.to_entry(Lost(node, (leg,), tuple(before)), passage.previous)]
 
     def to_entry(self, frame: Failed | Lost, previous: NodeId) -> list[Effect]:
@@ -200,7 +214,11 @@ class Carrier:
         waited = now_us - min(max(passage.sent_us, self._wire.progress_us(ack.leg)), now_us)
         fine = self._peers.acked(peer, waited, ack.queue_us, now_us)
         del self._passages[ack.leg]
-        self._remember(ack.leg, _Memory(peer, passage.previous, passage.deadline_at_us, tuple(passage.closed)), now_us)
+        self._remember(
+            ack.leg,
+            _Memory(peer, passage.previous, passage.deadline_at_us, tuple(passage.closed[-LOST_BEFORE_MAX:])),
+            now_us,
+        )
         effects: list[Effect] = [Release(ack.leg)]
         return [*effects, Pair(peer, ok=True)] if fine else effects
 
@@ -240,7 +258,9 @@ class Carrier:
             return effects
         effects.append(Hint(peer))
         for passage in [p for p in self._passages.values() if p.next == peer]:
-            passage.closed.append(peer)
+            if peer not in passage.closed:
+                passage.closed.append(peer)
+            passage.lost_one = True
             effects += self._lose(passage) if len(passage.closed) >= LOST_BEFORE_MAX else self._onward(passage, now_us)
         return effects + self.gone(peer)
 

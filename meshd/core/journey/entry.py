@@ -157,7 +157,9 @@ class Entry:
             request.sizes,
             route.segments[1:],
         )
-        return self._carrier.carry(forward, route.segments[0], self._me, request.deadline_at_us, now_us)
+        return self._carrier.carry(
+            forward, route.segments[0], self._me, request.deadline_at_us, now_us, request.vanished
+        )
 
     def _late_at(self, request: _Request, known: _Deployment, now_us: int) -> int:
         """When this attempt is late; 0 is never, for what nobody else can do."""
@@ -208,12 +210,14 @@ class Entry:
         attempt = _of(request, leg.attempt)
         if request is None or attempt is None:
             return []  # Ordinary: it was answered in the meantime.
-        if not (self._has_part(attempt, peer) and all(map(attempt.route.names, (lost.node, *lost.before)))):
+        if not (self._has_part(attempt, peer) and attempt.route.names(lost.node)):
             self._counts["unasked"] += 1
             return []
         self._counts["lost_heard"] += 1
         attempt.out = False
         for node in (*lost.before, lost.node):
+            if not any(a.route.names(node) for a in request.attempts):
+                continue
             if node != self._me and node not in request.vanished:
                 member = self._view().members.get(node)
                 request.vanished[node] = member.boot if member else None
