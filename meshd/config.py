@@ -105,6 +105,8 @@ EVENTS_KEPT_MAX: Final = 1_024
 """What `meshctl events` can look back on; a reader further behind is told how many it missed."""
 WATCHERS_MAX: Final = 16
 """Admin streams open at once: each holds a thread."""
+PIECE_BYTES_MAX: Final = 1 * MIB
+"""Of a blob, in one message of the admin API."""
 MODELS_KEPT_MAX: Final = 256
 """Topologies on one disk; a listing parses each."""
 TOKENS_MAX: Final = 1_024

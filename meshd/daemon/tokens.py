@@ -15,8 +15,8 @@ from meshd.config import TOKENS_MAX
 from meshd.daemon.store import Store
 from meshd.errors import ConflictError, MisuseError, NotFoundError
 
-ROLES = ("client", "operator")
-"""`client` may infer; `operator` may do what meshctl does."""
+ROLES = ("client",)
+"""`client` may ask for inference. Operators come by the admin socket, which needs no token."""
 
 
 @dataclass(frozen=True, slots=True)
