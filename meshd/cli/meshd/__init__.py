@@ -1,29 +1,17 @@
 """The `meshd` command. Each subcommand is a file here, imported only when it is asked for."""
 
-import importlib
-from typing import Any
-
 import click
 
-COMMANDS: dict[str, str] = {}
-"""Subcommand to the module under this package that defines it as `command`."""
+from meshd.cli.lazy import Lazy
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("meshd.cli.meshd.run", "Run the daemon: one node of the mesh."),
+    "key": ("meshd.cli.meshd.key", "Make, show or take over the mesh key."),
+}
+"""Subcommand to the module that defines it as `command`, and its line in the help."""
 
 
-class Lazy(click.Group):
-    """A group that imports a subcommand only when it runs, so that `--help` stays instant."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in COMMANDS:
-            return None
-        command: Any = importlib.import_module(f"meshd.cli.meshd.{COMMANDS[name]}").command
-        assert isinstance(command, click.Command), name
-        return command
-
-
-@click.group(cls=Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy, modules=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="meshd")
 def main() -> None:
-    """meshd"""
+    """Small devices share one neural network, and survive each other's failures."""
