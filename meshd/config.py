@@ -107,6 +107,9 @@ WATCHERS_MAX: Final = 16
 """Admin streams open at once: each holds a thread."""
 PIECE_BYTES_MAX: Final = 1 * MIB
 """Of a blob, in one message of the admin API."""
+METRICS_HEAD_BYTES_MAX: Final = 4 * KIB
+METRICS_CALLERS_MAX: Final = 16
+"""Scrapers come one at a time; more is no scraper."""
 MODELS_KEPT_MAX: Final = 256
 """Topologies on one disk; a listing parses each."""
 TOKENS_MAX: Final = 1_024

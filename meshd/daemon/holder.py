@@ -15,14 +15,15 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
+from meshd.config import TOPOLOGY_BYTES_MAX
 from meshd.core import events
 from meshd.core.events import Input
 from meshd.core.ids import Digest, NodeId, SegmentId
 from meshd.core.plan import Plan
 from meshd.daemon.library import Library
-from meshd.errors import MeshdError, UnavailableError
+from meshd.errors import InvalidError, MeshdError
 
 if TYPE_CHECKING:
     from meshd.engine.segment import Segment
@@ -30,14 +31,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Bulk(Protocol):
-    """The bulk link: whole things by digest, from one peer, on a thread."""
+Fetch = Callable[[Sequence[NodeId], Digest], Iterator[bytes]]
+"""The bulk link: a topology's or blob's pieces from whichever source has it, checked at the end; blocks.
 
-    def topology(self, peer: NodeId, model: Digest) -> bytes:
-        """Raises UnavailableError, NotFoundError."""
-
-    def blob(self, peer: NodeId, digest: str) -> Iterator[bytes | memoryview]:
-        """Pieces as they arrive; unchecked: whoever stores them checks. Raises UnavailableError, NotFoundError."""
+Raises UnavailableError when no source gave it, InvalidError when what came was not it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class Holder:
     Parameters
     ----------
     library : the models on this disk
-    bulk : where missing ones come from
+    fetch : gets what is missing from a peer
     sources : nodes that have a model whole, best first
     answer : puts an input into the driver's inbox
     compile : `engine.segment.compile_segment`, or a fake; None imports it when first needed
@@ -65,12 +63,12 @@ class Holder:
     def __init__(
         self,
         library: Library,
-        bulk: Bulk,
+        fetch: Fetch,
         sources: Callable[[Digest], Sequence[NodeId]],
         answer: Callable[[Input], None],
         compile: Callable[..., "Segment"] | None = None,
     ) -> None:
-        self._library, self._bulk, self._sources, self._answer = library, bulk, sources, answer
+        self._library, self._fetch_from, self._sources, self._answer = library, fetch, sources, answer
         self._compile = compile
         self._lock = threading.Lock()
         self._held: dict[SegmentId, Holding] = {}
@@ -183,39 +181,20 @@ class Holder:
         self.announce()
 
     def _get(self, model: Digest, sources: Sequence[NodeId], layers: tuple[int, int] | None) -> None:
-        """Make a model's topology and the blobs of `layers` (None: all) be here. Raises UnavailableError."""
+        """Make a model's topology and the blobs of `layers` (None: all) be here."""
         if model not in self._library.topologies:
-            self._from_any(
-                sources, f"model {model[:12]}", lambda peer: self._add(model, self._bulk.topology(peer, model))
-            )
+            topology = bytearray()
+            for piece in self._fetch_from(sources, model):
+                topology += piece
+                if len(topology) > TOPOLOGY_BYTES_MAX:
+                    raise InvalidError(f"model {model[:12]}: a topology is at most {TOPOLOGY_BYTES_MAX} bytes")
+            self._library.add(model, bytes(topology))
         entry = self._library.entry(model)
-        needed = entry.blobs if layers is None else entry.blobs_of(*layers)
-        fetched = False
-        for digest, _ in needed:
+        for digest, _ in entry.blobs if layers is None else entry.blobs_of(*layers):
             if digest not in self._library.blobs:
-                self._from_any(
-                    sources,
-                    f"blob {digest[:12]} of model {model[:12]}",
-                    lambda peer, digest=digest: self._library.add_blob(digest, self._bulk.blob(peer, digest)),  # type: ignore[misc]
-                )
-                fetched = True
-        if fetched and not self._library.missing(model):
+                self._library.add_blob(digest, self._fetch_from(sources, Digest(digest)))
+        if not self._library.missing(model):
             self.announce()
-
-    def _add(self, model: Digest, topology: bytes) -> None:
-        self._library.add(model, topology)
-
-    def _from_any(self, sources: Sequence[NodeId], what: str, get: Callable[[NodeId], Any]) -> None:
-        said = []
-        for peer in sources:
-            try:
-                get(peer)
-                return
-            except MeshdError as error:
-                said.append(f"{peer[:8]}: {error}")
-        raise UnavailableError(
-            f"{what} is not here, and of {len(sources)} sources none gave it ({'; '.join(said) or 'none known'})"
-        )
 
     def _guard(self, work: Callable[..., None], *arguments: Any) -> None:
         # A pool swallows exceptions; a bug must not pass in silence. Operating errors are logged and stay here.

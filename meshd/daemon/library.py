@@ -111,6 +111,10 @@ class Library:
         """Store a blob of a model that was added."""
         self.blobs.write(digest, pieces)
 
+    def read(self, digest: Digest) -> memoryview:
+        """A topology's or a blob's bytes, for a peer that asks. Raises NotFoundError."""
+        return (self.topologies if digest in self.topologies else self.blobs).read(digest)
+
     def remove(self, model: Digest) -> int:
         """Forget a model and every blob that no other one names; returns the bytes freed."""
         with self._lock:

@@ -184,7 +184,7 @@ KEYS = (
         "Default: every interface with a mesh key, loopback without."),
     Key("gossip_port", _port, str(PORT_GOSSIP), "UDP gossip and TCP links."),
     Key("grpc_port", _port, str(PORT_GRPC), "Open Inference Protocol over gRPC."),
-    Key("http_port", _port, str(PORT_HTTP), "Open Inference Protocol over HTTP (reserved)."),
+    Key("http_port", _port, str(PORT_HTTP), "Open Inference Protocol over HTTP (not served yet)."),
     Key("metrics_port", _port, str(PORT_METRICS), "Metrics for Prometheus, loopback only unless bind says otherwise."),
     Key("seeds", _seeds, "", "Nodes to try where multicast does not reach: host[:port], several split by commas."),
     Key("discovery", _flag, "true", "Find nodes, and be found, by mDNS."),
