@@ -107,6 +107,12 @@ WATCHERS_MAX: Final = 16
 """Admin streams open at once: each holds a thread."""
 PIECE_BYTES_MAX: Final = 1 * MIB
 """Of a blob, in one message of the admin API."""
+DATA_LINKS_MAX: Final = 128
+"""Peers one node keeps data links to: four threads and two TLS connections each."""
+DIAGNOSE_STRANGERS_MAX: Final = 64
+"""Nodes the doctor looks at in one visit, two seconds each, eight at once."""
+HEARD_MAX: Final = 1_024
+"""Nodes remembered from mDNS; a LAN segment with more has other troubles."""
 METRICS_HEAD_BYTES_MAX: Final = 4 * KIB
 METRICS_CALLERS_MAX: Final = 16
 """Scrapers come one at a time; more is no scraper."""

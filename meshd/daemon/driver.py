@@ -91,10 +91,9 @@ class Shell:
 class Driver:
     """Made inside trio. `run` is the loop; the other methods may be called from where they say."""
 
-    def __init__(self, machine: Machine, shell: Shell, board: Board, probe_period_us: int) -> None:
-        self._machine, self._shell, self._board = machine, shell, board
+    def __init__(self, machine: Machine, shell: Shell, board: Board, inbox: Inbox, probe_period_us: int) -> None:
+        self._machine, self._shell, self._board, self.inbox = machine, shell, board, inbox
         self._late_us_max = probe_period_us
-        self.inbox = Inbox()
         self._timers = Timers()
         self._unkept: list[events.Persist] = []
         self._keep_soon = trio.Event()

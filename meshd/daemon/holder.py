@@ -89,6 +89,10 @@ class Holder:
             case events.Discard(model):
                 self._fetches.submit(self._guard, self._discard, model)
 
+    def fetch_topology(self, model: Digest, then: Callable[[], None]) -> None:
+        """Have a model's topology be here, and call `then` on the fetching thread whether or not that worked."""
+        self._fetches.submit(self._guard, self._topology, model, then)
+
     def announce(self) -> None:
         """Tell the core which models are whole: at the start, and whenever that may have changed."""
         self._answer(events.DiskChanged(self._library.whole()))
@@ -102,10 +106,10 @@ class Holder:
         """A segment this node may compute, or None. Cheap: asked for every frame."""
         return self._held.get(segment)  # One dictionary look-up is atomic.
 
-    def close(self) -> None:
-        """Take no more work; what runs is left to end by itself or with the process."""
-        self._loads.shutdown(wait=False, cancel_futures=True)
-        self._fetches.shutdown(wait=False, cancel_futures=True)
+    def close(self, wait: bool = False) -> None:
+        """Take no more work. Without `wait`, what runs is left to end by itself or with the process."""
+        self._loads.shutdown(wait, cancel_futures=True)
+        self._fetches.shutdown(wait, cancel_futures=True)
 
     def _begin_load(self, segment: SegmentId, plan: Plan) -> None:
         with self._lock:
@@ -175,6 +179,12 @@ class Holder:
             self._get(model, sources, None)
         finally:
             self.announce()
+
+    def _topology(self, model: Digest, then: Callable[[], None]) -> None:
+        try:
+            self._get(model, self._sources(model), (0, 0))
+        finally:
+            then()
 
     def _discard(self, model: Digest) -> None:
         log.info("discarded model %s: %d bytes freed", model[:12], self._library.remove(model))

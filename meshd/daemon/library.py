@@ -37,7 +37,7 @@ class Entry:
 
     def blobs_of(self, start: int, end: int) -> tuple[tuple[str, int], ...]:
         """Blobs that layers `[start, end)` need."""
-        return blobs_of(self.graph, start, end)
+        return blobs_of(self.graph, start, end) if start < end else ()
 
 
 class Library:

@@ -9,7 +9,7 @@ Rule 2: a message on a link is attributed to the link's pinned peer, never to wh
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
@@ -70,7 +70,7 @@ class Peers:
         """Seal as `boot` from now on. The first makes the links; a later one (an identity seen elsewhere) keeps them."""
         opener = Opener(self._keyring, self._identity.node, boot)
         self._gossip = GossipSocket(self._udp, Sealer(self._keyring, self._identity.node, boot), opener)
-        self.opener = opener
+        self.opener, self.boot = opener, boot
         if not self.booted.is_set():
             self.control = ControlLinks(self.roster, boot, self._port, self.resolve, self._on_message, self._on_change)
             self.data = DataLinks(self.roster, boot, self._port, self.resolve)
@@ -91,6 +91,18 @@ class Peers:
             self.bulk.close()
         self._udp.close()
         self._tcp.close()
+
+    def fetch(self, sources: Sequence[NodeId], digest: Digest) -> Iterator[bytes]:
+        """Get a topology or blob from a peer; see `holder.Fetch`."""
+        yield from self.bulk.fetch(sources, digest)
+
+    def tallies(self) -> Counter[str]:
+        """Gossip's counts, for the metrics."""
+        return self.counts + (self._gossip.counts if self._gossip is not None else Counter())
+
+    def refused(self) -> dict[str, int]:
+        """Datagrams refused by reason, for the metrics."""
+        return {reason.value: count for reason, count in self.opener.refused.items()} if self.booted.is_set() else {}
 
     def resolve(self, peer: NodeId) -> Sequence[Address]:
         """Where `peer` may be dialled, best first."""

@@ -15,6 +15,7 @@ from meshd.core.ids import Address, Boot, NodeId
 from meshd.core.view import empty_view
 from meshd.daemon.board import Board
 from meshd.daemon.driver import Driver, Shell
+from meshd.daemon.inbox import Inbox
 from meshd.daemon.timers import Timers
 from meshd.errors import UnavailableError
 
@@ -97,7 +98,7 @@ class World:
         self.kept: list[list[tuple[str, Any]]] = []
         self.disk_broken = 0
         shell = Shell(self.gossip, self.links, self.holdings, self.keep, self.solve)
-        self.driver = Driver(self.node, shell, self.board, 500 * MS)
+        self.driver = Driver(self.node, shell, self.board, Inbox(), 500 * MS)
 
     async def keep(self, batch: Sequence[tuple[str, Any]]) -> None:
         await trio.sleep(0.01)
@@ -284,7 +285,7 @@ def test_a_command_from_a_thread_is_answered_there_and_times_out_there() -> None
 
 def test_a_full_inbox_refuses_strangers_and_takes_answers() -> None:
     async def test(world: World, _: Any) -> None:
-        inbox = world.driver.inbox.__class__(limit=2)
+        inbox = Inbox(limit=2)
         assert [inbox.offer(n) for n in range(3)] == [True, True, False]
         inbox.answer("answer")
         assert [inbox.take() for _ in range(3)] == [0, 1, "answer"]

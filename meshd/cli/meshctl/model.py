@@ -1,13 +1,16 @@
 """`meshctl model push|ls|show|rm`. Conversion from ONNX happens here, on the caller's machine: no daemon parses ONNX."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from meshd.cli.meshctl.output import Table, output_option, say, show, size, socket_option
 from meshd.errors import MisuseError
+
+if TYPE_CHECKING:
+    from meshd.model.bundle import Bundle
 
 
 @click.group()
@@ -18,9 +21,10 @@ def command() -> None:
 @command.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--name", help="What the model is called. Default: as the file.")
+@click.option("--dim", "dims", multiple=True, metavar="NAME=N", help="Fix a free dimension; repeat for several.")
 @socket_option
 @output_option
-def push(file: Path, name: str | None, socket: str | None, output: str) -> None:
+def push(file: Path, name: str | None, dims: tuple[str, ...], socket: str | None, output: str) -> None:
     """Convert an ONNX FILE and store it on this machine's node, ready to deploy.
 
     Only weights that are not there yet travel.
@@ -29,7 +33,7 @@ def push(file: Path, name: str | None, socket: str | None, output: str) -> None:
     from meshd.client.admin import Admin, find_socket
 
     place = find_socket(socket)
-    bundle = _bundle(file, name or file.stem)
+    bundle = _bundle(file, name or file.stem, dims)
     with Admin(place) as admin:
         digest = admin.push(
             bundle.topology, bundle.blobs, lambda done, total: say(f"sent {size(done)} of {size(total)}")
@@ -80,16 +84,24 @@ def remove(model: str, yes: bool, socket: str | None) -> None:
         say(f"removed {found.name}: {size(admin.remove_model(found.digest))} freed")
 
 
-def _bundle(file: Path, name: str) -> Any:
-    try:
-        import onnx  # noqa: F401
-    except ImportError:
-        raise MisuseError(
-            "converting needs the onnx package on this machine: pip install 'meshd[onnx]' (the daemon does not need it)"
-        ) from None
-    import importlib
+def _bundle(file: Path, name: str, dims: Sequence[str]) -> "Bundle":
+    from dataclasses import replace
 
-    return importlib.import_module("meshd.model.onnx_import").import_onnx(file, name)
+    from meshd.model.bundle import pack
+    from meshd.model.onnx_import import import_model
+
+    graph, arrays = import_model(file, _dims(dims))
+    return pack(replace(graph, name=name), arrays)
+
+
+def _dims(words: Sequence[str]) -> dict[str, int]:
+    found = {}
+    for word in words:
+        name, _, number = word.rpartition("=")
+        if not name or not number.isdigit():
+            raise MisuseError(f"--dim {word}: expected NAME=N, such as T=16")
+        found[name] = int(number)
+    return found
 
 
 def _render_list(document: dict[str, Any], wide: bool) -> Iterable[Table]:

@@ -1,0 +1,99 @@
+"""The servers of one daemon: admin on its socket, inference for clients, metrics. Started together, stopped together.
+
+Off-host inference needs TLS and a token, hence a mesh key; without one everything stays on unix sockets and loopback.
+"""
+
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import grpc
+import trio
+
+from meshd.config import WATCHERS_MAX
+from meshd.core.ids import SegmentId
+from meshd.core.view import View
+from meshd.daemon.doctor import Doctor
+from meshd.daemon.metrics import MetricsServer
+from meshd.daemon.servers import listen_unix, make_server
+from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, AdminService, Desk
+from meshd.errors import UnavailableError
+from meshd.v1 import admin_pb2 as pb
+from meshd.v1 import admin_pb2_grpc
+
+if TYPE_CHECKING:
+    from meshd.daemon.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+ADMIN_THREADS = 8
+"""For short calls, beside one for each stream."""
+STOP_GRACE_S = 1.0
+
+
+class Servers:
+    """Made once the node has its boot."""
+
+    def __init__(self, daemon: "Supervisor", doctor: Doctor, port: int) -> None:
+        self._daemon, self._doctor = daemon, doctor
+        prepared = daemon.prepared
+        where = f"{prepared.host or '*'}:{port}"
+        self._listeners = [pb.Listener(role="gossip", address=where), pb.Listener(role="links", address=where)]
+        self._servers: list[grpc.Server] = []
+
+    async def start(self, nursery: trio.Nursery, metrics: MetricsServer) -> None:
+        """Bind everything, then answer. Raises UnavailableError naming what could not be bound."""
+        daemon = self._daemon
+        settings = daemon.prepared.settings
+        host = settings.bind or "127.0.0.1"
+        try:
+            (listener,) = await trio.open_tcp_listeners(settings.metrics_port, host=host)
+        except OSError as error:
+            raise UnavailableError(
+                f"metrics on {host}:{settings.metrics_port}: {error}; set --metrics-port (0: any free one)"
+            ) from error
+        nursery.start_soon(metrics.serve, listener)
+        self._listeners.append(pb.Listener(role="metrics", address="{}:{}".format(*listener.socket.getsockname()[:2])))
+        self._start_admin()
+
+    def _start_admin(self) -> None:
+        daemon = self._daemon
+        prepared = daemon.prepared
+        server = make_server(ADMIN_THREADS + WATCHERS_MAX, MESSAGE_BYTES_MAX, "admin")
+        path = listen_unix(server, prepared.settings.admin_socket)
+        self._listeners.append(pb.Listener(role="admin", address=path))
+        desk = Desk(
+            board=daemon.board,
+            library=prepared.library,
+            tokens=prepared.tokens,
+            operator=daemon.driver,
+            kernels=self._kernels,
+            diagnose=self._doctor.diagnose,
+            announce=daemon.holder.announce,
+            listeners=self._listeners,
+            mesh_id=prepared.mesh_id,
+        )
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(desk), server)  # type: ignore[no-untyped-call]
+        server.start()
+        self._servers.append(server)
+
+    def view_changed(self, view: View) -> None:
+        """On the driver's thread: quick."""
+
+    def counts(self) -> Mapping[str, int]:
+        """The data plane's counts."""
+        return {}
+
+    def words(self) -> list[str]:
+        """Where it listens, for the log."""
+        return [f"{each.role} {each.address}" for each in self._listeners]
+
+    async def stop(self) -> None:
+        """Let running calls end, one second at most."""
+        stopped = [server.stop(STOP_GRACE_S) for server in self._servers]
+        for event in stopped:
+            await trio.to_thread.run_sync(event.wait)
+
+    def _kernels(self, segment: SegmentId) -> Mapping[str, int]:
+        held = self._daemon.holder.get(segment)
+        return held.segment.kernels if held is not None else {}
