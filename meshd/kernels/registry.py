@@ -197,8 +197,11 @@ def pool(
     count_pads: bool = False,
     ceil: bool = False,
     bits: bool = False,
+    source: Layout | None = None,
 ) -> Kernel:
     """Max or average pooling; on `Bits` (max only) with `bits`. Global pooling is a kernel of (height, width).
+
+    Reads plain layouts, or `source`, any layout of the shape without phases.
 
     `count_pads` is ONNX's count_include_pad; `ceil` its ceil_mode (the window may hang over the end, what hangs over
     is not counted).
@@ -230,13 +233,17 @@ def pool(
             return reference.pool_max(x, kernel, strides, pads, dilations)
         return reference.pool_average(x, kernel, strides, pads, count_pads)
 
-    return ReferenceKernel(
-        f"other.pool.{kind}",
-        "other",
-        Bits(channels, height, width, pitch=width) if bits else Planes.plain(channels, height, width),
-        Bits(channels, oh, ow, pitch=ow) if bits else Planes.plain(channels, oh, ow),
-        compute=compute,
-    )
+    read: Layout = Bits(channels, height, width, pitch=width) if bits else Planes.plain(channels, height, width)
+    if source is not None and type(source) is type(read) and not (isinstance(source, Planes) and source.strides != ONE):
+        read = source
+    write: Layout = Bits(channels, oh, ow, pitch=ow) if bits else Planes.plain(channels, oh, ow)
+    if compiled():
+        from meshd.kernels.pooling import Pool, Pooling
+
+        average = 0 if kind == "max" else 2 if count_pads else 1
+        pooling = Pooling(average, *kernel, *strides, *dilations, pads[0], pads[1], 0)
+        return Pool(f"other.pool.{kind}", "other", read, write, numeric="exact" if bits else "fma", pooling=pooling)
+    return ReferenceKernel(f"other.pool.{kind}", "other", read, write, compute=compute)
 
 
 def convert(source: Layout, target: Layout) -> Kernel:
@@ -251,6 +258,11 @@ def convert(source: Layout, target: Layout) -> Kernel:
     if shapes[0] != shapes[1]:
         raise MisuseError(f"source {shapes[0]} and target {shapes[1]}: a conversion keeps channels, height and width")
     kind = "sign" if isinstance(target, Bits) else "copy"
+    phased = isinstance(source, Planes) and source.strides != ONE
+    if compiled() and not (phased and isinstance(target, Bits)):
+        from meshd.kernels.conversion import Conversion
+
+        return Conversion(f"other.convert.{kind}", "other", source, target, numeric="exact")
     return ReferenceKernel(f"other.convert.{kind}", "other", source, target, compute=lambda x: x)
 
 
