@@ -39,6 +39,33 @@ HEADER_BYTES_MAX: Final = 16 * KIB
 WRITE_PIECE_BYTES: Final = 64 * KIB
 """Large frames leave in pieces of this size; an Ack waits at most for one piece."""
 
+# Links between peers.
+LINK_CONNECT_US: Final = 2 * S
+LINK_GREETING_US: Final = 5 * S
+"""From the first byte to a Hello: a handshake takes a slow board 50 ms; a stranger may hold a thread this long."""
+LINK_SILENT_US: Final = 10 * S
+"""TCP gives up on bytes nobody took in, or an echo nobody answered. Requests do not wait for it (ack time)."""
+LINK_ECHO_US: Final = 2 * S
+"""An idle link measures its round trip this often."""
+LINK_UNHEARD_US: Final = 100 * MS
+"""A connection the peer has not answered yet is looked at this often: it may be closed, which a writer cannot read."""
+LINK_BACK_OFF_MIN_US: Final = 100 * MS
+LINK_BACK_OFF_MAX_US: Final = 5 * S
+"""Between dials of a link that should stand: a peer that comes back dials itself, so this seldom delays anything."""
+LINK_UNSENT_BYTES: Final = 128 * KIB
+"""What may lie unsent in the kernel: more, and an Ack waits behind it; less, and a fast link idles between wakes."""
+LINKS_MAX: Final = 256
+"""Peers one node has links to: segments and alternates of its deployments; each costs two threads."""
+GREETINGS_MAX: Final = 32
+"""Connections that have not shown who they are yet; strangers beyond it are closed."""
+GREETINGS_A_HOST_MAX: Final = 12
+"""Of which from one address, so that one machine cannot take all."""
+LANE_SMALL_FRAMES_MAX: Final = 4_096
+"""Acks of all that may be in flight; a peer that does not take even these in is gone."""
+LANE_LARGE_FRAMES_MAX: Final = 256
+LANE_LARGE_BYTES_MAX: Final = 2 * DATA_FRAME_BYTES_MAX
+"""Payloads waiting for one link: beyond it the sender is told at once and asks somebody else."""
+
 # Tensors and models that come from outside.
 TENSOR_RANK_MAX: Final = 8
 TENSOR_BYTES_MAX: Final = DATA_FRAME_BYTES_MAX

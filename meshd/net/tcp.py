@@ -1,0 +1,64 @@
+"""What links ask of TCP: options that notice silence and keep queues short, and how far its bytes have come.
+
+Rule 1: nothing here enters TLS: it may be called for a socket that another thread reads or writes.
+"""
+
+import contextlib
+import socket
+import struct
+from dataclasses import dataclass
+
+from meshd.config import LINK_SILENT_US, LINK_UNSENT_BYTES
+
+_INFO_BYTES = 256
+_LAST_ACK, _RTT = 8 + 12 * 4, 8 + 15 * 4
+_ACKED = 120
+_ESTABLISHED = 1
+"""Offsets in Linux's struct tcp_info (include/uapi/linux/tcp.h): one ABI since 4.1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a connection's bytes have come."""
+
+    acked: int
+    """Bytes the peer's kernel has acknowledged since the connection opened."""
+    last_ack_ms: int
+    """Milliseconds since its last acknowledgement of anything."""
+    rtt_us: int
+    """TCP's own smoothed round trip: the network without the processes at its ends."""
+    open: bool
+    """Neither end has closed it, as far as this machine heard."""
+
+
+def tune(connection: socket.socket) -> None:
+    """Set a link's options on a connected TCP socket."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    with contextlib.suppress(OSError, AttributeError):  # Linux; elsewhere death is noticed later.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 2)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, LINK_SILENT_US // 1000)
+        # Without it megabytes of a large frame lie unsent in the kernel, and an Ack waits behind them.
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, LINK_UNSENT_BYTES)
+
+
+def shut(connection: socket.socket) -> None:
+    """End a connection from any thread: who reads or writes it finds the end at once and closes it."""
+    with contextlib.suppress(OSError):
+        # The plain socket's method: SSLSocket's own would enter the TLS object that another thread is in.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
+def progress(connection: socket.socket) -> Progress | None:
+    """How far its bytes have come; None where the kernel does not tell or the socket is closed."""
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    except (OSError, AttributeError):
+        return None
+    if len(info) < _ACKED + 8:
+        return None
+    acked = struct.unpack_from("=Q", info, _ACKED)[0]
+    last_ack_ms, rtt_us = (struct.unpack_from("=I", info, offset)[0] for offset in (_LAST_ACK, _RTT))
+    return Progress(acked, last_ack_ms, rtt_us, info[0] == _ESTABLISHED)
