@@ -88,6 +88,28 @@ CERTIFICATE_BYTES_MAX: Final = 768
 """A self-signed P-256 certificate with two names is about 500; it must fit a datagram beside two nonces."""
 NEWS_A_DATAGRAM_MAX: Final = 64
 """Rumours (deltas, intents) in one datagram: more cannot fit in its bytes, so a greater count is an attack."""
+NEWS_BYTES_MAX: Final = DATAGRAM_BODY_BYTES_MAX - 64
+"""What news may take of a datagram; the rest holds the body it rides on."""
+PROBES_MAX: Final = 256
+"""Probes running at once, suspects included: a mesh of which more is silent is not helped by probing faster."""
+RELAYS_MAX: Final = 256
+"""Pings sent for others: over it a PingReq is dropped, which its sender takes as loss."""
+CHALLENGES_MAX: Final = 1_024
+"""Strangers and new boots waiting to return a number; the oldest is forgotten first."""
+JOINS_MAX: Final = 64
+"""Addresses being joined at once, and as many waiting: a whole mesh sighted by mDNS at once is joined in turns."""
+SYNCS_SERVED_MAX: Final = 4
+"""A node that everyone joins at once answers the rest at their next try."""
+SYNC_ITEMS_A_FRAME_MAX: Final = 256
+"""Members in one SyncItems frame; with a certificate and ordinary facts each, half a control frame."""
+SYNC_FACTS_BYTES_A_FRAME_MAX: Final = 512 * KIB
+PEERS_KEPT_MAX: Final = 256
+"""Peers remembered on disk: a few that still live are enough to find the mesh again."""
+BUCKETS: Final = 256
+"""Of anti-entropy: at 10,000 members a difference costs about forty digests, not ten thousand."""
+FACT_TOMBSTONES_MAX: Final = 64
+"""Facts gone that a store still tells about; a reader further behind gets the facts whole."""
+TOMBSTONES_MIN: Final = 256
 INTENT_KEY_BYTES_MAX: Final = 96
 LABELS_MAX: Final = 16
 LABEL_CHARS_MAX: Final = 64
@@ -214,11 +236,22 @@ class Timers:
     contact_dead_us: int = 5 * S
     contact_dead_for_us: int = 24 * HOUR
     contact_seeds_us: int = 60 * S
+    contact_alone_us: int = 2 * S
+    """Seeds and remembered peers while this node knows nobody: it has nothing better to do."""
+    join_retry_us: int = 250 * MS
+    join_tries: int = 8
+    hint_gap_us: int = 500 * MS
+    """A failing link hints with every request; two probes a second say all there is to say."""
+    facts_gap_us: int = 2 * S
+    """Between two publications of capacity; stretched with N so that facts stay near 1 kB/s a node."""
+    boot_raise_gap_us: int = 10 * S
     tombstone_left_us: int = 1 * HOUR
     tombstone_dead_us: int = 24 * HOUR
     planner_step_us: int = 2 * S
     """The node at rank i plans if nothing settled the matter after i of these."""
     reservation_us: int = 10 * S
+    clone_after_us: int = 5 * S
+    """Two boots of one id that both answer for this long are two machines, not one that restarted."""
     replace_after_us: int = 10 * S
     """From DEAD to the making of a missing replica (a missing segment is made at once)."""
     unload_after_us: int = 10 * S

@@ -22,6 +22,10 @@ Boot = NewType("Boot", int)
 """64 bits: a count persisted and raised at each start (the high 32), then 32 random bits; boots compare as integers."""
 
 
+NO_BOOT = Boot(0)
+"""Before the first: no boot of any node is 0."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
     """Where a node hears gossip (UDP) and links (TCP): one port for both."""

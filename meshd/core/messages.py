@@ -225,8 +225,28 @@ class CertificateTell:
     certificate: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class FactsAsk:
+    """Send what you have of `node`'s facts past this."""
+
+    node: NodeId
+    boot: Boot
+    version: int
+
+
 GossipMessage = (
-    Ping | Ack | PingReq | PingReqAck | Nack | Spread | Join | JoinAck | JoinDone | CertificateAsk | CertificateTell
+    Ping
+    | Ack
+    | PingReq
+    | PingReqAck
+    | Nack
+    | Spread
+    | Join
+    | JoinAck
+    | JoinDone
+    | CertificateAsk
+    | CertificateTell
+    | FactsAsk
 )
 
 # ---------------------------------------------------------------- links: anti-entropy
@@ -288,16 +308,7 @@ class SyncItems:
     intents: tuple[IntentRumour, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class FactsAsk:
-    """Send what you have of `node`'s facts past this."""
-
-    node: NodeId
-    boot: Boot
-    version: int
-
-
-SyncMessage = SyncRoot | SyncBuckets | SyncDigests | SyncItems | FactsAsk
+SyncMessage = SyncRoot | SyncBuckets | SyncDigests | SyncItems
 
 LinkMessage = SyncMessage
 """Every message a control link may carry. Deployments and plans add theirs here."""

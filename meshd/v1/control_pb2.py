@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from meshd.v1 import gossip_pb2 as meshd_dot_v1_dot_gossip__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16meshd/v1/control.proto\x12\x08meshd.v1\x1a\x15meshd/v1/gossip.proto\"\xf0\x01\n\x0bLinkMessage\x12\'\n\tsync_root\x18\x01 \x01(\x0b\x32\x12.meshd.v1.SyncRootH\x00\x12-\n\x0csync_buckets\x18\x02 \x01(\x0b\x32\x15.meshd.v1.SyncBucketsH\x00\x12-\n\x0csync_digests\x18\x03 \x01(\x0b\x32\x15.meshd.v1.SyncDigestsH\x00\x12)\n\nsync_items\x18\x04 \x01(\x0b\x32\x13.meshd.v1.SyncItemsH\x00\x12\'\n\tfacts_ask\x18\x05 \x01(\x0b\x32\x12.meshd.v1.FactsAskH\x00\x42\x06\n\x04\x62ody\"\x18\n\x08SyncRoot\x12\x0c\n\x04root\x18\x01 \x01(\x06\"\x1d\n\x0bSyncBuckets\x12\x0e\n\x06hashes\x18\x01 \x03(\x06\"p\n\x0bSyncDigests\x12\x0f\n\x07\x62uckets\x18\x01 \x03(\r\x12\'\n\x07members\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"\xaa\x01\n\x0cMemberDigest\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62oot\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.meshd.v1.MemberState\x12\x12\n\nfacts_boot\x18\x05 \x01(\x06\x12\x15\n\rfacts_version\x18\x06 \x01(\x04\x12\x18\n\x10\x63\x65rtificate_hash\x18\x07 \x01(\x06\"\x83\x01\n\tSyncItems\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.meshd.v1.MemberItem\x12&\n\x06wanted\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"w\n\nMemberItem\x12 \n\x06rumour\x18\x01 \x01(\x0b\x32\x10.meshd.v1.Rumour\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12#\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x14.meshd.v1.FactsDelta\x12\r\n\x05\x61ge_s\x18\x04 \x01(\r\"7\n\x08\x46\x61\x63tsAsk\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62oot\x18\x02 \x01(\x06\x12\x0f\n\x07version\x18\x03 \x01(\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16meshd/v1/control.proto\x12\x08meshd.v1\x1a\x15meshd/v1/gossip.proto\"\xc7\x01\n\x0bLinkMessage\x12\'\n\tsync_root\x18\x01 \x01(\x0b\x32\x12.meshd.v1.SyncRootH\x00\x12-\n\x0csync_buckets\x18\x02 \x01(\x0b\x32\x15.meshd.v1.SyncBucketsH\x00\x12-\n\x0csync_digests\x18\x03 \x01(\x0b\x32\x15.meshd.v1.SyncDigestsH\x00\x12)\n\nsync_items\x18\x04 \x01(\x0b\x32\x13.meshd.v1.SyncItemsH\x00\x42\x06\n\x04\x62ody\"\x18\n\x08SyncRoot\x12\x0c\n\x04root\x18\x01 \x01(\x06\"\x1d\n\x0bSyncBuckets\x12\x0e\n\x06hashes\x18\x01 \x03(\x06\"p\n\x0bSyncDigests\x12\x0f\n\x07\x62uckets\x18\x01 \x03(\r\x12\'\n\x07members\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"\xaa\x01\n\x0cMemberDigest\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62oot\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.meshd.v1.MemberState\x12\x12\n\nfacts_boot\x18\x05 \x01(\x06\x12\x15\n\rfacts_version\x18\x06 \x01(\x04\x12\x18\n\x10\x63\x65rtificate_hash\x18\x07 \x01(\x06\"\x83\x01\n\tSyncItems\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.meshd.v1.MemberItem\x12&\n\x06wanted\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"w\n\nMemberItem\x12 \n\x06rumour\x18\x01 \x01(\x0b\x32\x10.meshd.v1.Rumour\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12#\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x14.meshd.v1.FactsDelta\x12\r\n\x05\x61ge_s\x18\x04 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,19 +33,17 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshd.v1.control_pb2', _glo
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LINKMESSAGE']._serialized_start=60
-  _globals['_LINKMESSAGE']._serialized_end=300
-  _globals['_SYNCROOT']._serialized_start=302
-  _globals['_SYNCROOT']._serialized_end=326
-  _globals['_SYNCBUCKETS']._serialized_start=328
-  _globals['_SYNCBUCKETS']._serialized_end=357
-  _globals['_SYNCDIGESTS']._serialized_start=359
-  _globals['_SYNCDIGESTS']._serialized_end=471
-  _globals['_MEMBERDIGEST']._serialized_start=474
-  _globals['_MEMBERDIGEST']._serialized_end=644
-  _globals['_SYNCITEMS']._serialized_start=647
-  _globals['_SYNCITEMS']._serialized_end=778
-  _globals['_MEMBERITEM']._serialized_start=780
-  _globals['_MEMBERITEM']._serialized_end=899
-  _globals['_FACTSASK']._serialized_start=901
-  _globals['_FACTSASK']._serialized_end=956
+  _globals['_LINKMESSAGE']._serialized_end=259
+  _globals['_SYNCROOT']._serialized_start=261
+  _globals['_SYNCROOT']._serialized_end=285
+  _globals['_SYNCBUCKETS']._serialized_start=287
+  _globals['_SYNCBUCKETS']._serialized_end=316
+  _globals['_SYNCDIGESTS']._serialized_start=318
+  _globals['_SYNCDIGESTS']._serialized_end=430
+  _globals['_MEMBERDIGEST']._serialized_start=433
+  _globals['_MEMBERDIGEST']._serialized_end=603
+  _globals['_SYNCITEMS']._serialized_start=606
+  _globals['_SYNCITEMS']._serialized_end=737
+  _globals['_MEMBERITEM']._serialized_start=739
+  _globals['_MEMBERITEM']._serialized_end=858
 # @@protoc_insertion_point(module_scope)

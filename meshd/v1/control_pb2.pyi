@@ -8,18 +8,16 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LinkMessage(_message.Message):
-    __slots__ = ("sync_root", "sync_buckets", "sync_digests", "sync_items", "facts_ask")
+    __slots__ = ("sync_root", "sync_buckets", "sync_digests", "sync_items")
     SYNC_ROOT_FIELD_NUMBER: _ClassVar[int]
     SYNC_BUCKETS_FIELD_NUMBER: _ClassVar[int]
     SYNC_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     SYNC_ITEMS_FIELD_NUMBER: _ClassVar[int]
-    FACTS_ASK_FIELD_NUMBER: _ClassVar[int]
     sync_root: SyncRoot
     sync_buckets: SyncBuckets
     sync_digests: SyncDigests
     sync_items: SyncItems
-    facts_ask: FactsAsk
-    def __init__(self, sync_root: _Optional[_Union[SyncRoot, _Mapping]] = ..., sync_buckets: _Optional[_Union[SyncBuckets, _Mapping]] = ..., sync_digests: _Optional[_Union[SyncDigests, _Mapping]] = ..., sync_items: _Optional[_Union[SyncItems, _Mapping]] = ..., facts_ask: _Optional[_Union[FactsAsk, _Mapping]] = ...) -> None: ...
+    def __init__(self, sync_root: _Optional[_Union[SyncRoot, _Mapping]] = ..., sync_buckets: _Optional[_Union[SyncBuckets, _Mapping]] = ..., sync_digests: _Optional[_Union[SyncDigests, _Mapping]] = ..., sync_items: _Optional[_Union[SyncItems, _Mapping]] = ...) -> None: ...
 
 class SyncRoot(_message.Message):
     __slots__ = ("root",)
@@ -82,13 +80,3 @@ class MemberItem(_message.Message):
     facts: _gossip_pb2.FactsDelta
     age_s: int
     def __init__(self, rumour: _Optional[_Union[_gossip_pb2.Rumour, _Mapping]] = ..., certificate: _Optional[bytes] = ..., facts: _Optional[_Union[_gossip_pb2.FactsDelta, _Mapping]] = ..., age_s: _Optional[int] = ...) -> None: ...
-
-class FactsAsk(_message.Message):
-    __slots__ = ("node", "boot", "version")
-    NODE_FIELD_NUMBER: _ClassVar[int]
-    BOOT_FIELD_NUMBER: _ClassVar[int]
-    VERSION_FIELD_NUMBER: _ClassVar[int]
-    node: bytes
-    boot: int
-    version: int
-    def __init__(self, node: _Optional[bytes] = ..., boot: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...

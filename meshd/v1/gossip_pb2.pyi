@@ -36,7 +36,7 @@ HOLD_STATE_DRAINING: HoldState
 HOLD_STATE_FAILED: HoldState
 
 class GossipMessage(_message.Message):
-    __slots__ = ("ping", "ack", "ping_req", "ping_req_ack", "nack", "spread", "join", "join_ack", "join_done", "certificate_ask", "certificate_tell", "rumours", "facts", "intents")
+    __slots__ = ("ping", "ack", "ping_req", "ping_req_ack", "nack", "spread", "join", "join_ack", "join_done", "certificate_ask", "certificate_tell", "facts_ask", "rumours", "facts", "intents")
     PING_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
     PING_REQ_FIELD_NUMBER: _ClassVar[int]
@@ -48,6 +48,7 @@ class GossipMessage(_message.Message):
     JOIN_DONE_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_ASK_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_TELL_FIELD_NUMBER: _ClassVar[int]
+    FACTS_ASK_FIELD_NUMBER: _ClassVar[int]
     RUMOURS_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     INTENTS_FIELD_NUMBER: _ClassVar[int]
@@ -62,10 +63,11 @@ class GossipMessage(_message.Message):
     join_done: JoinDone
     certificate_ask: CertificateAsk
     certificate_tell: CertificateTell
+    facts_ask: FactsAsk
     rumours: _containers.RepeatedCompositeFieldContainer[Rumour]
     facts: _containers.RepeatedCompositeFieldContainer[FactsDelta]
     intents: _containers.RepeatedCompositeFieldContainer[IntentRumour]
-    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping_req: _Optional[_Union[PingReq, _Mapping]] = ..., ping_req_ack: _Optional[_Union[PingReqAck, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., spread: _Optional[_Union[Spread, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., join_ack: _Optional[_Union[JoinAck, _Mapping]] = ..., join_done: _Optional[_Union[JoinDone, _Mapping]] = ..., certificate_ask: _Optional[_Union[CertificateAsk, _Mapping]] = ..., certificate_tell: _Optional[_Union[CertificateTell, _Mapping]] = ..., rumours: _Optional[_Iterable[_Union[Rumour, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[FactsDelta, _Mapping]]] = ..., intents: _Optional[_Iterable[_Union[IntentRumour, _Mapping]]] = ...) -> None: ...
+    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ack: _Optional[_Union[Ack, _Mapping]] = ..., ping_req: _Optional[_Union[PingReq, _Mapping]] = ..., ping_req_ack: _Optional[_Union[PingReqAck, _Mapping]] = ..., nack: _Optional[_Union[Nack, _Mapping]] = ..., spread: _Optional[_Union[Spread, _Mapping]] = ..., join: _Optional[_Union[Join, _Mapping]] = ..., join_ack: _Optional[_Union[JoinAck, _Mapping]] = ..., join_done: _Optional[_Union[JoinDone, _Mapping]] = ..., certificate_ask: _Optional[_Union[CertificateAsk, _Mapping]] = ..., certificate_tell: _Optional[_Union[CertificateTell, _Mapping]] = ..., facts_ask: _Optional[_Union[FactsAsk, _Mapping]] = ..., rumours: _Optional[_Iterable[_Union[Rumour, _Mapping]]] = ..., facts: _Optional[_Iterable[_Union[FactsDelta, _Mapping]]] = ..., intents: _Optional[_Iterable[_Union[IntentRumour, _Mapping]]] = ...) -> None: ...
 
 class Ping(_message.Message):
     __slots__ = ("number", "health", "accusation")
@@ -158,6 +160,16 @@ class CertificateTell(_message.Message):
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     certificate: bytes
     def __init__(self, certificate: _Optional[bytes] = ...) -> None: ...
+
+class FactsAsk(_message.Message):
+    __slots__ = ("node", "boot", "version")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    BOOT_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    node: bytes
+    boot: int
+    version: int
+    def __init__(self, node: _Optional[bytes] = ..., boot: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Address(_message.Message):
     __slots__ = ("ip", "port")

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from meshd.config import CONTROL_FRAME_BYTES_MAX, DEPLOYMENTS_MAX, MEMBERS_MAX
+from meshd.config import BUCKETS, CONTROL_FRAME_BYTES_MAX, DEPLOYMENTS_MAX, MEMBERS_MAX
 from meshd.core import messages as core
 from meshd.core.ids import Boot
 from meshd.errors import InvalidError, MisuseError
@@ -14,8 +14,6 @@ from meshd.v1 import control_pb2 as pb
 from meshd.wire.codec_facts import COUNT_MAX, delta, put_delta
 from meshd.wire.codec_gossip import certificate, intent, member_state, put_intent, put_rumour, rumour
 from meshd.wire.fields import bounded, counted, node, node_bytes
-
-BUCKETS = 256
 
 
 def encode_link(message: core.LinkMessage) -> bytes:
@@ -147,23 +145,11 @@ def _digest(message: pb.MemberDigest) -> core.MemberDigest:
     )
 
 
-def _put_facts_ask(out: pb.LinkMessage, ask: core.FactsAsk) -> None:
-    to = out.facts_ask
-    to.node, to.boot, to.version = node_bytes(ask.node), ask.boot, ask.version
-
-
-def _facts_ask(body: pb.FactsAsk) -> core.FactsAsk:
-    return core.FactsAsk(
-        node(body.node, "facts_ask.node"), Boot(body.boot), bounded(body.version, 0, COUNT_MAX, "facts_ask.version")
-    )
-
-
 _ENCODE: dict[type, Callable[[pb.LinkMessage, Any], None]] = {
     core.SyncRoot: _put_root,
     core.SyncBuckets: _put_buckets,
     core.SyncDigests: _put_digests,
     core.SyncItems: _put_items,
-    core.FactsAsk: _put_facts_ask,
 }
 
 _DECODE: dict[str, Callable[[Any], core.LinkMessage]] = {
@@ -171,5 +157,4 @@ _DECODE: dict[str, Callable[[Any], core.LinkMessage]] = {
     "sync_buckets": _buckets,
     "sync_digests": _digests,
     "sync_items": _items,
-    "facts_ask": _facts_ask,
 }

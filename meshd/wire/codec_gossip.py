@@ -18,7 +18,7 @@ from meshd.core.ids import Boot
 from meshd.core.view import State
 from meshd.errors import InvalidError, MisuseError
 from meshd.v1 import gossip_pb2 as pb
-from meshd.wire.codec_facts import delta, put_delta
+from meshd.wire.codec_facts import COUNT_MAX, delta, put_delta
 from meshd.wire.fields import address, bounded, counted, node, node_bytes, put_address, text
 
 HEALTH_MAX = 7
@@ -209,6 +209,17 @@ def _put_tell(out: pb.GossipMessage, tell: core.CertificateTell) -> None:
     out.certificate_tell.certificate = tell.certificate
 
 
+def _put_facts_ask(out: pb.GossipMessage, ask: core.FactsAsk) -> None:
+    to = out.facts_ask
+    to.node, to.boot, to.version = node_bytes(ask.node), ask.boot, ask.version
+
+
+def _facts_ask(body: pb.FactsAsk) -> core.FactsAsk:
+    return core.FactsAsk(
+        node(body.node, "facts_ask.node"), Boot(body.boot), bounded(body.version, 0, COUNT_MAX, "facts_ask.version")
+    )
+
+
 _ENCODE: dict[type, Callable[[pb.GossipMessage, Any], None]] = {
     core.Ping: _put_ping,
     core.Ack: _put_ack,
@@ -221,6 +232,7 @@ _ENCODE: dict[type, Callable[[pb.GossipMessage, Any], None]] = {
     core.JoinDone: _put_join_done,
     core.CertificateAsk: _put_ask,
     core.CertificateTell: _put_tell,
+    core.FactsAsk: _put_facts_ask,
 }
 
 _DECODE: dict[str, Callable[[pb.GossipMessage, Any], core.GossipMessage]] = {
@@ -235,4 +247,5 @@ _DECODE: dict[str, Callable[[pb.GossipMessage, Any], core.GossipMessage]] = {
     "join_done": lambda _, body: core.JoinDone(body.returned),
     "certificate_ask": lambda _, body: core.CertificateAsk(),
     "certificate_tell": lambda _, body: core.CertificateTell(certificate(body.certificate)),
+    "facts_ask": lambda _, body: _facts_ask(body),
 }

@@ -52,6 +52,7 @@ DATAGRAMS: list[Any] = [
     core.JoinDone(0),
     core.CertificateAsk(),
     core.CertificateTell(b"cert"),
+    core.FactsAsk(A, Boot(5), 3),
 ]
 LINKS: list[Any] = [
     core.SyncRoot(0),
@@ -59,7 +60,6 @@ LINKS: list[Any] = [
     core.SyncDigests((0, 255), (DIGEST,), (core.IntentRumour("camera", b"k"),)),
     core.SyncItems((core.MemberItem(ALIVE, b"cert", FACTS), core.MemberItem(DEAD, age_s=60)), (DIGEST,)),
     core.SyncItems(),
-    core.FactsAsk(A, Boot(5), 3),
 ]
 
 

@@ -1,0 +1,348 @@
+"""One simulated machine: a whole `Node`, its disk, its clock, and a driver that performs effects as the daemon's does.
+
+Everything the node says goes through the real codec; everything it keeps too. A crash loses what was not on disk.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from meshd.config import MINUTE, MS, S, Timers
+from meshd.core import events
+from meshd.core.events import DatagramIn, Effect, Input, LinkIn, Operate, Persisted, TimerFired, TimerId, Token, Woke
+from meshd.core.ids import NO_BOOT, Address, Boot, NodeId, node_id
+from meshd.core.node import Identity, Node, Setup
+from meshd.core.view import View
+from meshd.sim.window import Window
+from meshd.wire import codec
+
+if TYPE_CHECKING:
+    from meshd.sim.cluster import Cluster
+
+SEAL_BYTES = 51
+"""Header (source, boot, count, version) and tag of a sealed datagram."""
+IP_UDP_BYTES = 28
+DISK_US = (2 * MS, 30 * MS)
+"""An fsync, from an SSD's to an SD card's."""
+
+
+@dataclass(slots=True)
+class Shelf:
+    """How this machine's data plane behaves, for Load, Unload, Fetch. Placement scenarios replace the functions."""
+
+    load_us: Callable[[events.Load], int] = lambda load: 500 * MS
+    measured_us: Callable[[events.Load], int] = lambda load: 1 * MS
+    resident_bytes: Callable[[events.Load], int] = lambda load: 1
+    load_fails: Callable[[events.Load], str] = lambda load: ""
+    fetch_us: Callable[[events.Fetch], int] = lambda fetch: 500 * MS
+    solve: Callable[[Any], Any] | None = None
+    solve_us: int = 20 * MS
+    models: set[str] = field(default_factory=set)
+
+
+class Machine:
+    """Number `index` of a cluster."""
+
+    def __init__(self, cluster: "Cluster", index: int, seeds: tuple[Address, ...]) -> None:
+        self.cluster, self.index, self.seeds = cluster, index, seeds
+        self.public = hashlib.sha256(f"{cluster.seed}/key/{index}".encode()).digest()
+        self.node_id: NodeId = node_id(hashlib.sha256(self.public).digest()[:16])
+        self.address = Address(f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}", 7946)
+        self.disk: dict[str, bytes] = {}
+        self.node: Node | None = None
+        self.life = 0
+        self.boot: Boot = NO_BOOT
+        self.view: View | None = None
+        self.reports: list[tuple[int, events.Report]] = []
+        self.answers: dict[Token, Any] = {}
+        self.shelf = Shelf()
+        self.trusted: dict[NodeId, bytes] = {}
+        self.effects_us: list[int] = []
+        self._rng = Random(f"{cluster.seed}/machine/{index}")
+        self._clock_offset_us = self._rng.randrange(10 * 365 * 24 * 60 * MINUTE)
+        self.clock_ppm = self._rng.randrange(-100, 101)
+        self._timers: dict[TimerId, int] = {}
+        self._timer_count = 0
+        self._stalled = False
+        self._stalled_since_us = 0
+        self._queued: list[tuple[bool, Input, bytes]] = []
+        self._windows: dict[tuple[NodeId, Boot], Window] = {}
+        self._sent_count = 0
+
+    # ------------------------------------------------------------ life
+
+    @property
+    def up(self) -> bool:
+        """Is it powered?"""
+        return self.node is not None
+
+    def certificate(self) -> bytes:
+        """What stands for its X.509 certificate."""
+        return b"certificate:" + self.public
+
+    def start(self) -> None:
+        """Power on."""
+        assert self.node is None, f"machine {self.index} is on"
+        self.life += 1
+        restored = {key: codec.decode_value(key, data) for key, data in sorted(self.disk.items())}
+        self.node = Node(self._setup(restored))
+        self._perform(self.node.start(self.local_us()))
+        if self.shelf.models:
+            self.give(events.DiskChanged(tuple(sorted(self.shelf.models))))  # type: ignore[arg-type]
+
+    def _setup(self, restored: Mapping[str, Any]) -> Setup:
+        prefix = f"{self.cluster.seed}/node/{self.index}/{self.life}"
+        return Setup(
+            identity=Identity(
+                self.node_id, self.certificate(), (self.address,), f"node-{self.index}", "sim", self.public
+            ),
+            rng=lambda purpose: Random(f"{prefix}/{purpose}"),
+            identify=_identify,
+            sign=lambda record: _signature(self.public, record),
+            verify=lambda key, record, signature: signature == _signature(key, record),
+            seeds=self.seeds,
+            timers=self.cluster.timers,
+            restored=restored,
+        )
+
+    def crash(self) -> None:
+        """Power off, in the middle of whatever it did."""
+        assert self.node is not None, f"machine {self.index} is off"
+        self.node = None
+        self.boot = NO_BOOT
+        self.view = None
+        self._timers.clear()
+        self._queued.clear()
+        self._windows.clear()
+        self.trusted.clear()
+        self._stalled = False
+        self._sent_count = 0
+        self.cluster.links.host_died(self.index)
+
+    def stall(self, for_us: int) -> None:
+        """Stop the process for a while: nothing is read, no timer fires."""
+        if self._stalled or not self.up:
+            return
+        self._stalled, self._stalled_since_us = True, self.cluster.clock.now_us
+        self.cluster.clock.after(for_us, self._resume, self.life)
+
+    def _resume(self, life: int) -> None:
+        if life != self.life or not self.up:
+            return
+        self._stalled = False
+        queued, self._queued = self._queued, []
+        timers = [item for item in queued if item[0]]
+        if timers:
+            late_us = self.cluster.clock.now_us - self._stalled_since_us
+            if late_us > self.cluster.timers.probe_period_us:
+                self._step(Woke(late_us), b"")
+        # The driver's rule: what arrived is read before timers fire.
+        for _, input, content in [item for item in queued if not item[0]] + timers:
+            if not isinstance(input, TimerFired) or self._timers.pop(input.id, None) is not None:
+                self._step(input, content)
+
+    def local_us(self) -> int:
+        """This machine's monotonic clock."""
+        now_us = self.cluster.clock.now_us
+        return self._clock_offset_us + now_us + now_us * self.clock_ppm // 1_000_000
+
+    # ------------------------------------------------------------ inputs
+
+    def give(self, input: Input, content: bytes = b"") -> None:
+        """An input reaches the driver."""
+        if self.node is None:
+            return
+        if self._stalled:
+            self._queued.append((False, input, content))
+        else:
+            self._step(input, content)
+
+    def give_in(self, after_us: int, input: Input, content: bytes = b"") -> None:
+        """Later, if it still lives."""
+        self.cluster.clock.after(after_us, self._give_if, self.life, input, content)
+
+    def _give_if(self, life: int, input: Input, content: bytes) -> None:
+        if life == self.life:
+            self.give(input, content)
+
+    def operate(self, command: events.Command) -> Token:
+        """An operator's command; its answer appears in `answers`."""
+        token = Token(len(self.answers) + 1)
+        self.answers[token] = None
+        self.give(Operate(token, command, wall_us=self.cluster.clock.now_us))
+        return token
+
+    def datagram(self, source: NodeId, boot: Boot, count: int, receiver: NodeId | None, at: Address, body: bytes) -> None:
+        """A datagram arrives: what the seal checks is checked here, the rest is the codec's and the node's."""
+        if self.node is None or receiver not in {None, self.node_id}:
+            return
+        if len(self._windows) > 65_536:
+            self._windows.clear()
+        window = self._windows.setdefault((source, boot), Window())
+        if not window.take(count):
+            return
+        message = codec.decode_gossip(body)
+        self.give(DatagramIn(source, boot, at, message), body)
+
+    def link_message(self, source: NodeId, body: bytes) -> None:
+        """A frame arrives on a control link."""
+        self.give(LinkIn(source, codec.decode_link(body)), body)
+
+    def _fire(self, id: TimerId, number: int) -> None:
+        if self._timers.get(id) != number or self.node is None:
+            return
+        if self._stalled:
+            self._queued.append((True, TimerFired(id), b""))
+            return
+        del self._timers[id]
+        self._step(TimerFired(id), b"")
+
+    def _step(self, input: Input, content: bytes) -> None:
+        if self.node is None:
+            return
+        cluster = self.cluster
+        cluster.trace.event(cluster.clock.now_us, self.index, _word(input), content)
+        effects = self.node.step(input, self.local_us())
+        self._perform(effects)
+        for watcher in cluster.watchers:
+            watcher(self, input, effects)
+
+    # ------------------------------------------------------------ effects
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            _PERFORM[type(effect)](self, effect)
+
+    def _send_datagram(self, effect: events.SendDatagram) -> None:
+        assert self.boot, "nothing is sent before UseBoot"
+        self._sent_count += 1
+        self.cluster.carry(self, self._sent_count, effect.address, effect.receiver, codec.encode_gossip(effect.message))
+
+    def _send_link(self, effect: events.SendLink) -> None:
+        self.cluster.links.send(self.index, effect.peer, codec.encode_link(effect.message))
+
+    def _set_timer(self, effect: events.SetTimer) -> None:
+        self._timer_count += 1
+        self._timers[effect.id] = self._timer_count
+        after_us = effect.after_us * 1_000_000 // (1_000_000 + self.clock_ppm)
+        self.cluster.clock.after(after_us, self._fire, effect.id, self._timer_count)
+
+    def _cancel_timer(self, effect: events.CancelTimer) -> None:
+        self._timers.pop(effect.id, None)
+
+    def _persist(self, effect: events.Persist) -> None:
+        data = None if effect.value is None else codec.encode_value(effect.key, effect.value)
+        after_us = self._rng.randrange(*DISK_US)
+        self.cluster.clock.after(after_us, self._kept, self.life, effect.key, data, effect.token)
+
+    def _kept(self, life: int, key: str, data: bytes | None, token: Token) -> None:
+        if life != self.life or self.node is None:
+            return
+        if data is None:
+            self.disk.pop(key, None)
+        else:
+            self.disk[key] = data
+        self.give(Persisted(token))
+
+    def _solve(self, effect: events.Solve) -> None:
+        assert self.shelf.solve is not None, "this cluster plans nothing"
+        self.give_in(self.shelf.solve_us, events.Solved(effect.token, self.shelf.solve(effect.problem)))
+
+    def _load(self, effect: events.Load) -> None:
+        why, after_us = self.shelf.load_fails(effect), self.shelf.load_us(effect)
+        if why:
+            self.give_in(after_us, events.LoadFailed(effect.segment, why))
+        else:
+            loaded = events.Loaded(
+                effect.segment, self.shelf.resident_bytes(effect), self.shelf.measured_us(effect)
+            )
+            self.give_in(after_us, loaded)
+
+    def _unload(self, effect: events.Unload) -> None:
+        self.give_in(50 * MS, events.Unloaded(effect.segment))
+
+    def _fetch(self, effect: events.Fetch) -> None:
+        self.cluster.clock.after(self.shelf.fetch_us(effect), self._fetched, self.life, effect)
+
+    def _fetched(self, life: int, effect: events.Fetch) -> None:
+        sources = [self.cluster.by_id[node] for node in effect.sources]
+        has = [m for m in sources if m.up and effect.model in m.shelf.models and self.cluster.connected(m, self)]
+        if life != self.life or not has:
+            return
+        self.shelf.models.add(effect.model)
+        self.give(events.DiskChanged(tuple(sorted(self.shelf.models))))  # type: ignore[arg-type]
+
+    def _discard(self, effect: events.Discard) -> None:
+        self.shelf.models.discard(effect.model)
+        self.give_in(10 * MS, events.DiskChanged(tuple(sorted(self.shelf.models))))  # type: ignore[arg-type]
+
+    def _use_boot(self, effect: events.UseBoot) -> None:
+        self.boot = effect.boot
+        self._sent_count = 0
+
+    def _trust(self, effect: events.Trust) -> None:
+        assert _identify(effect.certificate) == effect.node, "only a certificate of its key is trusted"
+        self.trusted[effect.node] = effect.certificate
+
+    def _distrust(self, effect: events.Distrust) -> None:
+        self.trusted.pop(effect.node, None)
+        self.cluster.links.close(self.index, effect.node)
+
+    def _publish(self, effect: events.Publish) -> None:
+        assert self.view is None or effect.view.version == self.view.version + 1, "views count by one"
+        self.view = effect.view
+
+    def _report(self, effect: events.Report) -> None:
+        self.reports.append((self.cluster.clock.now_us, effect))
+
+    def _answer(self, effect: events.Answer) -> None:
+        assert self.answers.get(effect.token, 0) is None, "a command is answered exactly once"
+        self.answers[effect.token] = effect.result
+
+
+_PERFORM: dict[type, Callable[[Machine, Any], None]] = {
+    events.SendDatagram: Machine._send_datagram,
+    events.SendLink: Machine._send_link,
+    events.SetTimer: Machine._set_timer,
+    events.CancelTimer: Machine._cancel_timer,
+    events.Persist: Machine._persist,
+    events.Solve: Machine._solve,
+    events.Load: Machine._load,
+    events.Unload: Machine._unload,
+    events.Fetch: Machine._fetch,
+    events.Discard: Machine._discard,
+    events.UseBoot: Machine._use_boot,
+    events.Trust: Machine._trust,
+    events.Distrust: Machine._distrust,
+    events.Publish: Machine._publish,
+    events.Report: Machine._report,
+    events.Answer: Machine._answer,
+}
+
+
+def _word(input: Input) -> str:
+    match input:
+        case TimerFired(id):
+            return f"timer {id}"
+        case DatagramIn():
+            return f"datagram {input.source} {type(input.message).__name__}"
+        case LinkIn():
+            return f"link {input.source} {type(input.message).__name__}"
+        case events.LinkChanged(peer, up):
+            return f"link {peer} {'up' if up else 'down'}"
+    return type(input).__name__
+
+
+def _identify(certificate: bytes) -> NodeId | None:
+    if not certificate.startswith(b"certificate:"):
+        return None
+    return node_id(hashlib.sha256(certificate.removeprefix(b"certificate:")).digest()[:16])
+
+
+def _signature(key: bytes, record: bytes) -> bytes:
+    return hashlib.blake2b(record, key=key, digest_size=32).digest()
+
+
+__all__ = ["IP_UDP_BYTES", "SEAL_BYTES", "Machine", "S", "Shelf", "Timers"]
