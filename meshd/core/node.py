@@ -123,7 +123,14 @@ class Node:
         )
         self._post = Post(context, self.members, self.rumours)
         self.swim = Swim(
-            context, self.members, self.rumours, self._post, setup.rng("probe"), self._on_change, self._on_higher_boot
+            context,
+            self.members,
+            self.rumours,
+            self._post,
+            setup.rng("probe"),
+            self._on_change,
+            self._on_higher_boot,
+            self._touch,
         )
         self.reception = Reception(
             context, self.members, self.facts, self.rumours, self._post, self.swim, setup.identify, self._touch,

@@ -119,6 +119,9 @@ class Reception:
             return
         if isinstance(message, Ping):
             self._post.reply(datagram.source, datagram.address, Ack(message.number, self._post.health))
+            if message.accusation is not None and message.accusation.boot > self._context.boot:
+                # Even a replay tells the truth here: that boot was this node's once.
+                self._swim.accused(message.accusation)
         self.joins.invite(datagram.address, datagram.source)
 
     def _proves(self, record: Record, datagram: DatagramIn) -> bool:

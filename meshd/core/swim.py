@@ -43,9 +43,10 @@ class Swim:
         rng: Rng,
         on_change: Callable[[Record, State | None], None],
         on_higher_boot: Callable[[Rumour], None],
+        on_refuted: Callable[[NodeId], None],
     ) -> None:
         self._context, self._members, self._rumours, self._post = context, members, rumours, post
-        self._on_change, self._on_higher_boot = on_change, on_higher_boot
+        self._on_change, self._on_higher_boot, self._on_refuted = on_change, on_higher_boot, on_refuted
         self._suspicions: dict[NodeId, Suspicion] = {}
         self.probes = Probes(context, members, post, rng, self._silent)
 
@@ -102,6 +103,7 @@ class Swim:
         context.incarnation = max(accused, context.incarnation) + 1
         self.probes.unwell()
         self._rumours.put(context.myself())
+        self._on_refuted(context.me)
         context.report("member.refuted", context.me, incarnation=context.incarnation)
 
     def accused(self, accusation: Accusation) -> Rumour | None:

@@ -9,20 +9,19 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from meshd.config import MINUTE, MS, S, Timers
+from meshd.config import MINUTE, MS
 from meshd.core import events
 from meshd.core.events import DatagramIn, Effect, Input, LinkIn, Operate, Persisted, TimerFired, TimerId, Token, Woke
 from meshd.core.ids import NO_BOOT, Address, Boot, NodeId, node_id
+from meshd.core.messages import Join
 from meshd.core.node import Identity, Node, Setup
 from meshd.core.view import View
-from meshd.sim.window import Window
 from meshd.wire import codec
+from meshd.wire.seal import Opener, Refusal, Sealer
 
 if TYPE_CHECKING:
     from meshd.sim.cluster import Cluster
 
-SEAL_BYTES = 51
-"""Header (source, boot, count, version) and tag of a sealed datagram."""
 IP_UDP_BYTES = 28
 DISK_US = (2 * MS, 30 * MS)
 """An fsync, from an SSD's to an SD card's."""
@@ -68,8 +67,8 @@ class Machine:
         self._stalled = False
         self._stalled_since_us = 0
         self._queued: list[tuple[bool, Input, bytes]] = []
-        self._windows: dict[tuple[NodeId, Boot], Window] = {}
-        self._sent_count = 0
+        self._sealer: Sealer | None = None
+        self._opener: Opener | None = None
 
     # ------------------------------------------------------------ life
 
@@ -115,10 +114,9 @@ class Machine:
         self.view = None
         self._timers.clear()
         self._queued.clear()
-        self._windows.clear()
+        self._sealer = self._opener = None
         self.trusted.clear()
         self._stalled = False
-        self._sent_count = 0
         self.cluster.links.host_died(self.index)
 
     def stall(self, for_us: int) -> None:
@@ -174,17 +172,16 @@ class Machine:
         self.give(Operate(token, command, wall_us=self.cluster.clock.now_us))
         return token
 
-    def datagram(self, source: NodeId, boot: Boot, count: int, receiver: NodeId | None, at: Address, body: bytes) -> None:
-        """A datagram arrives: what the seal checks is checked here, the rest is the codec's and the node's."""
-        if self.node is None or receiver not in {None, self.node_id}:
+    def datagram(self, at: Address, datagram: bytes) -> None:
+        """A sealed datagram arrives from `at`."""
+        if self.node is None or self._opener is None:
             return
-        if len(self._windows) > 65_536:
-            self._windows.clear()
-        window = self._windows.setdefault((source, boot), Window())
-        if not window.take(count):
+        opened = self._opener.open(datagram)
+        if isinstance(opened, Refusal):
             return
-        message = codec.decode_gossip(body)
-        self.give(DatagramIn(source, boot, at, message), body)
+        message = codec.decode_gossip(opened.body)
+        if not opened.to_anyone or isinstance(message, Join):
+            self.give(DatagramIn(opened.source, opened.boot, at, message), opened.body)
 
     def link_message(self, source: NodeId, body: bytes) -> None:
         """A frame arrives on a control link."""
@@ -216,9 +213,9 @@ class Machine:
             _PERFORM[type(effect)](self, effect)
 
     def _send_datagram(self, effect: events.SendDatagram) -> None:
-        assert self.boot, "nothing is sent before UseBoot"
-        self._sent_count += 1
-        self.cluster.carry(self, self._sent_count, effect.address, effect.receiver, codec.encode_gossip(effect.message))
+        assert self._sealer is not None, "nothing is sent before UseBoot"
+        sealed = self._sealer.seal(effect.receiver, codec.encode_gossip(effect.message))
+        self.cluster.carry(self, effect.address, sealed)
 
     def _send_link(self, effect: events.SendLink) -> None:
         self.cluster.links.send(self.index, effect.peer, codec.encode_link(effect.message))
@@ -255,9 +252,7 @@ class Machine:
         if why:
             self.give_in(after_us, events.LoadFailed(effect.segment, why))
         else:
-            loaded = events.Loaded(
-                effect.segment, self.shelf.resident_bytes(effect), self.shelf.measured_us(effect)
-            )
+            loaded = events.Loaded(effect.segment, self.shelf.resident_bytes(effect), self.shelf.measured_us(effect))
             self.give_in(after_us, loaded)
 
     def _unload(self, effect: events.Unload) -> None:
@@ -280,7 +275,8 @@ class Machine:
 
     def _use_boot(self, effect: events.UseBoot) -> None:
         self.boot = effect.boot
-        self._sent_count = 0
+        self._sealer = Sealer(self.cluster.keyring, self.node_id, self.boot)
+        self._opener = Opener(self.cluster.keyring, self.node_id, self.boot)
 
     def _trust(self, effect: events.Trust) -> None:
         assert _identify(effect.certificate) == effect.node, "only a certificate of its key is trusted"
@@ -343,6 +339,3 @@ def _identify(certificate: bytes) -> NodeId | None:
 
 def _signature(key: bytes, record: bytes) -> bytes:
     return hashlib.blake2b(record, key=key, digest_size=32).digest()
-
-
-__all__ = ["IP_UDP_BYTES", "SEAL_BYTES", "Machine", "S", "Shelf", "Timers"]

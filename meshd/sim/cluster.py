@@ -1,0 +1,181 @@
+"""A simulated mesh: machines, a network, links, time; and what a test wants to do to it and know of it.
+
+    cluster = Cluster(seed=1, nodes=3)
+    cluster.start()
+    cluster.run_until(cluster.agreed, within_us=5 * S)
+    cluster.crash(2)
+
+Rule: one seed, one history. Nothing reads a clock, a file or the process's own randomness.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from meshd.config import MS, Timers
+from meshd.core.events import Effect, Input, Sighted
+from meshd.core.ids import Address, Boot, NodeId
+from meshd.core.view import State
+from meshd.errors import MeshdError
+from meshd.sim.clock import Clock
+from meshd.sim.links import Links
+from meshd.sim.machine import IP_UDP_BYTES, Machine
+from meshd.sim.network import Network, Weather
+from meshd.sim.trace import Trace
+from meshd.wire.seal import Keyring
+
+Watcher = Callable[[Machine, Input, list[Effect]], None]
+"""Called after each step of each node: checkers, meters."""
+
+
+class Cluster:
+    """Machines 0 to N - 1 on one network.
+
+    Parameters
+    ----------
+    seed
+        Of everything.
+    nodes
+        Machines, none powered on yet.
+    seeds
+        Machines whose addresses all others are given; none: they find each other by (simulated) mDNS.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        nodes: int,
+        *,
+        timers: Timers | None = None,
+        weather: Weather | None = None,
+        seeds: tuple[int, ...] = (),
+        mdns: bool = True,
+    ) -> None:
+        self.seed, self.timers = seed, timers or Timers()
+        self.clock = Clock(seed)
+        self.network = Network(self.clock, seed, weather)
+        self.trace = Trace()
+        self.links = Links(self)
+        self.watchers: list[Watcher] = []
+        self.mdns = mdns
+        self.dies_loudly = True
+        """Does a crash close connections (a process killed), or leave them silent (power lost)?"""
+        self.refused: list[str] = []
+        """Datagrams the codec refused: none, unless a fault made them."""
+        key = Random(f"{seed}/mesh key")
+        self.keyring = Keyring(key.randbytes(16), (key.randbytes(32),))
+        self._rng = Random(f"{seed}/cluster")
+        self.machines: list[Machine] = []
+        for index in range(nodes):
+            self.machines.append(Machine(self, index, ()))
+        for machine in self.machines:
+            machine.seeds = tuple(self.machines[i].address for i in seeds if i != machine.index)
+        self.by_id: dict[NodeId, Machine] = {machine.node_id: machine for machine in self.machines}
+        self._by_address: dict[Address, Machine] = {machine.address: machine for machine in self.machines}
+
+    # ------------------------------------------------------------ doing
+
+    def start(self, spread_us: int = 200 * MS) -> None:
+        """Power all on, within `spread_us`."""
+        for machine in self.machines:
+            if not machine.up:
+                self.clock.after(self._rng.randrange(spread_us) if spread_us else 0, self.restart, machine.index)
+
+    def restart(self, index: int) -> None:
+        """Power one on; mDNS makes it known to the others and them to it."""
+        machine = self.machines[index]
+        if machine.up:
+            return
+        machine.start()
+        if not self.mdns:
+            return
+        for other in self.machines:
+            if other is not machine and other.up:
+                for one, two in ((machine, other), (other, machine)):
+                    self.clock.after(self._rng.randrange(50 * MS, 600 * MS), self._sight, one, two)
+
+    def _sight(self, machine: Machine, other: Machine) -> None:
+        heard = self.network.reaches(other.index, machine.index) and self._rng.random() >= self.network.weather.loss
+        if machine.up and other.up and heard:
+            machine.give(Sighted(other.address, other.node_id))
+
+    def crash(self, index: int) -> None:
+        """Power one off."""
+        self.machines[index].crash()
+
+    def run_for(self, us: int) -> None:
+        """Let time pass."""
+        self.clock.run_until(self.clock.now_us + us)
+
+    def run_until(self, done: Callable[[], bool], within_us: int, every_us: int = 5 * MS) -> int:
+        """Let time pass until `done`; microseconds it took.
+
+        Raises
+        ------
+        TimeoutError
+            Not within that time.
+        """
+        began_us = self.clock.now_us
+        while not done():
+            if self.clock.now_us - began_us >= within_us:
+                raise TimeoutError(f"seed {self.seed}: not within {within_us / 1e6:.1f} s")
+            self.clock.run_until(self.clock.now_us + every_us)
+        return self.clock.now_us - began_us
+
+    # ------------------------------------------------------------ knowing
+
+    @property
+    def up(self) -> list[Machine]:
+        """Machines that are powered."""
+        return [machine for machine in self.machines if machine.up]
+
+    def sees(self, machine: Machine, other: Machine) -> State | None:
+        """The state of `other` in the view of `machine`."""
+        member = machine.view.members.get(other.node_id) if machine.view is not None else None
+        return member.state if member is not None else None
+
+    def connected(self, one: Machine, two: Machine) -> bool:
+        """Do datagrams pass both ways?"""
+        return self.network.reaches(one.index, two.index) and self.network.reaches(two.index, one.index)
+
+    def agreed(self) -> bool:
+        """Do all that are up see all that are up ALIVE, in their present boot, and nobody else? (All were started once.)"""
+        up = self.up
+        if any(machine.life == 0 for machine in self.machines):
+            return False
+        for machine in up:
+            view = machine.view
+            if view is None or len(view.alive()) != len(up):
+                return False
+            for other in up:
+                member = view.members.get(other.node_id)
+                if member is None or member.state is not State.ALIVE or member.boot != other.boot:
+                    return False
+        return True
+
+    def digests(self) -> set[int]:
+        """Membership digests of all that are up: one, once all agree on everything (invariant M8)."""
+        return {machine.node.sync.root() for machine in self.up if machine.node is not None}
+
+    # ------------------------------------------------------------ carrying
+
+    def carry(self, machine: Machine, address: Address, datagram: bytes) -> None:
+        """A sealed datagram leaves `machine`."""
+        to = self._by_address.get(address)
+        if to is not None:
+            self.network.datagram(
+                machine.index,
+                to.index,
+                datagram,
+                IP_UDP_BYTES + len(datagram),
+                lambda body: self._arrive(machine, to, body),
+            )
+
+    def _arrive(self, source: Machine, to: Machine, datagram: bytes) -> None:
+        try:
+            to.datagram(source.address, datagram)
+        except MeshdError as error:
+            self.refused.append(str(error))
+
+    def boots(self) -> dict[NodeId, Boot]:
+        """The present boot of each machine that is up."""
+        return {machine.node_id: machine.boot for machine in self.up}
