@@ -78,6 +78,8 @@ TOPOLOGY_BYTES_MAX: Final = 16 * MIB
 NAME_CHARS_MAX: Final = 256
 LAYERS_MAX: Final = 512
 """Units between cuts a deployment may have: the solver is quadratic in them; longer models have neighbours merged."""
+ENGINE_CALLS_MAX: Final = 8
+"""Calls of one segment at once, each in an arena of its own; more than cores only wait for each other."""
 
 # Core tables.
 MEMBERS_MAX: Final = 16_384

@@ -1,17 +1,34 @@
-"""A compiled segment: layers `[start, end)` ready to run. Contract; see the issue.
+"""A compiled segment: layers `[start, end)` ready to run.
 
-Safe to call from several threads at once. Bit-for-bit the same answers however a model is cut.
+Safe to call from several threads at once. Bit-for-bit the same answers however a model is cut: each layer is lowered by
+itself (`lower`), and what lies between layers is only how tensors are laid out (`schedule`). A batch is its items, one after
+another, so it too changes no bit.
 """
 
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from meshd.model.bundle import BlobReader
+from meshd.engine.crossing import decode, encode
+from meshd.engine.executor import Arena, Pool
+from meshd.engine.lower import Lowering
+from meshd.engine.schedule import Schedule, schedule
+from meshd.errors import InvalidError, MisuseError
+from meshd.model import cuts
+from meshd.model.bundle import BlobReader, weight_array
+from meshd.model.check import check_graph
 from meshd.model.graph import Graph, Port
 
 Array = NDArray[Any]
+
+ARENA_BYTES_MAX = 2**31
+"""Far past any edge device's memory; a topology that needs more is refused before it is tried."""
+
+WARM_RUNS = 5
 
 
 class Segment:
@@ -20,7 +37,8 @@ class Segment:
     Attributes
     ----------
     inputs, outputs : ports of the segment (float32 where signs cross: `decode` has unpacked them)
-    resident_bytes : memory it holds while loaded
+    resident_bytes : memory it holds while loaded: packed weights, and an arena
+    arena_bytes, live_bytes : of the arena; and the greatest sum of what is alive in it at once
     kernels : count of layers by kernel class, e.g. `{"binary": 2, "sparse": 1}`
     """
 
@@ -29,25 +47,121 @@ class Segment:
     resident_bytes: int
     kernels: dict[str, int]
 
+    def __init__(self, graph: Graph, start: int, end: int, plan: Schedule) -> None:
+        self.inputs, self.outputs = cuts.segment_ports(graph, start, end)
+        self.start, self.end = start, end
+        self.arena_bytes, self.live_bytes = plan.arena_bytes, plan.live_bytes
+        weights = sum(step.resident_bytes for step in plan.steps)
+        self.resident_bytes = weights + plan.arena_bytes + plan.scratch_size * 4
+        self.kernels = _classes(plan)
+        self._batched = graph.batched
+        types, ins, outs = graph.tensors, [p.name for p in self.inputs], [p.name for p in self.outputs]
+        self._pool = Pool(lambda: Arena(plan, types, ins, outs))
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
-        """Compute. Inputs by position, C order, leading batch; outputs are fresh arrays the caller owns."""
-        raise NotImplementedError
+        """Compute.
+
+        Parameters
+        ----------
+        inputs : by position, C order, of the ports' types; the same leading batch in all, where the batch is free
+
+        Returns
+        -------
+        Fresh arrays the caller owns, by position.
+
+        Raises
+        ------
+        MisuseError
+            If number, type, shape or batch is not that of the ports.
+        """
+        batch = self._check(inputs)
+        outputs = [np.empty(_shape(p, batch), np.dtype(p.type.dtype)) for p in self.outputs]
+        flat = [x.reshape(batch, -1) for x in inputs] if batch else []
+        with self._pool.arena() as arena:
+            for item in range(batch):
+                for target, source in zip(arena.inputs, flat, strict=True):
+                    target[:] = source[item]
+                arena.run()
+                for made, held in zip(outputs, arena.outputs, strict=True):
+                    made.reshape(batch, -1)[item] = held.reshape(-1)
+        return outputs
 
     def warm(self) -> int:
         """Compile and run once on zeros; returns microseconds of a later run (batch of one)."""
-        raise NotImplementedError
+        inputs = [np.zeros(_shape(p, 1), np.dtype(p.type.dtype)) for p in self.inputs]
+        self.run(inputs)
+        best = 2**63
+        for _ in range(WARM_RUNS):
+            before = time.perf_counter_ns()
+            self.run(inputs)
+            best = min(best, time.perf_counter_ns() - before)
+        return best // 1000
+
+    def layer_us(self, runs: int = 3) -> dict[int, int]:
+        """Microseconds of each layer, the mean of a few runs on zeros."""
+        spent: dict[int, float] = {}
+        with self._pool.arena() as arena:
+            for target in arena.inputs:
+                target[:] = 0
+            arena.run()
+            for _ in range(runs):
+                arena.run_timed(spent)
+        return {layer: round(us / runs) for layer, us in sorted(spent.items())}
+
+    def _check(self, inputs: Sequence[Array]) -> int:
+        if len(inputs) != len(self.inputs):
+            raise MisuseError(f"{len(inputs)} inputs where the segment takes {len(self.inputs)}")
+        batch = inputs[0].shape[0] if self._batched and inputs and inputs[0].ndim else 1
+        for port, x in zip(self.inputs, inputs, strict=True):
+            shape = _shape(port, batch)
+            if x.dtype != port.type.dtype or x.shape != shape:
+                raise MisuseError(f"{port.name} is {x.dtype} {list(x.shape)}, not {port.type.dtype} {list(shape)}")
+        return int(batch)
+
+
+def _shape(port: Port, batch: int) -> tuple[int, ...]:
+    return tuple(batch if d is None else d for d in port.type.shape)
+
+
+def _classes(plan: Schedule) -> dict[str, int]:
+    """Layers by the class of their kernel with the most work; a layer without any is not counted."""
+    heaviest: dict[int, tuple[int, str]] = {}
+    for step in plan.steps:
+        if step.family != "memory":
+            heaviest[step.layer] = max(heaviest.get(step.layer, (0, "")), (step.macs, step.family))
+    return dict(sorted(Counter(family for _, family in heaviest.values()).items()))
 
 
 def compile_segment(graph: Graph, start: int, end: int, blobs: BlobReader) -> Segment:
-    """Choose kernels, pack weights, plan the arena. Raises InvalidError if a blob or the graph is not what it must be."""
-    raise NotImplementedError
+    """Choose kernels, pack weights, plan the arena.
+
+    Raises
+    ------
+    InvalidError
+        If a blob or the graph is not what it must be.
+    NotFoundError
+        From `blobs`, if one is missing.
+    """
+    check_graph(graph)
+    ranges = cuts.layers(graph)
+    if not 0 <= start < end <= len(ranges):
+        raise InvalidError(f"layers [{start}, {end}) of a model of {len(ranges)}")
+    held: dict[str, bytes | memoryview] = {}
+    constants: dict[str, Array] = {}
+    for o in graph.operations[ranges[start][0] : ranges[end - 1][1]]:
+        for n in o.inputs:
+            if n in graph.weights and n not in constants:
+                weight = graph.weights[n]
+                if weight.blob not in held:
+                    held[weight.blob] = blobs(weight.blob)
+                constants[n] = weight_array(weight, held[weight.blob])
+    lowering = Lowering(graph, constants)
+    steps = [step for i in range(start, end) for step in lowering.layer(i, *ranges[i])]
+    before, after = cuts.segment_ports(graph, start, end)
+    plan = schedule(steps, graph.tensors, [p.name for p in before], [p.name for p in after])
+    if plan.arena_bytes > ARENA_BYTES_MAX:
+        raise InvalidError(f"layers [{start}, {end}) need {plan.arena_bytes} bytes to run; at most {ARENA_BYTES_MAX}")
+    return Segment(graph, start, end, plan)
 
 
-def encode(value: Array, encoding: str) -> bytes | memoryview:
-    """A crossing tensor as the bytes that travel (see `core.plan.Encoding`), losslessly."""
-    raise NotImplementedError
-
-
-def decode(raw: bytes | memoryview, encoding: str, port: Port, batch: int) -> Array:
-    """The inverse; checks length against the port's type before NumPy sees it. Raises InvalidError."""
-    raise NotImplementedError
+__all__ = ["Segment", "compile_segment", "decode", "encode"]

@@ -1,0 +1,236 @@
+"""Which form each tensor takes, and where it lies: the arena, planned once at compile.
+
+Whoever writes a tensor writes it the way its first kernel reads it; for a reader that wants another form a conversion is put
+before it. Then each form gets a place: large ones first, each at the lowest offset free while it lives.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from meshd.engine.step import ArrayStep, Form, KernelStep, Step, form_bytes, form_of, plain_planes
+from meshd.kernels import registry
+from meshd.kernels.layout import Layout, Planes
+from meshd.model.graph import TensorType
+
+ALIGNMENT = 64
+
+
+@dataclass(slots=True)
+class Schedule:
+    """Steps in order, with all forms settled and placed."""
+
+    steps: list[Step]
+    offsets: dict[Form, int]
+    slack: dict[str, int]
+    arena_bytes: int
+    live_bytes: int
+    """The greatest sum of forms alive at once: no plan can do with less."""
+    scratch_size: int
+
+
+@dataclass(slots=True)
+class _Plan:
+    types: Mapping[str, TensorType]
+    written: dict[str, Form] = field(default_factory=dict)
+    slack: dict[str, int] = field(default_factory=dict)
+
+
+def schedule(
+    steps: list[Step], types: Mapping[str, TensorType], inputs: Iterable[str], outputs: Iterable[str]
+) -> Schedule:
+    """Settle forms, insert conversions, plan the arena. Inputs and outputs of the segment are plain."""
+    plan = _Plan(types)
+    outputs = list(outputs)
+    _choose(plan, steps, inputs, outputs)
+    ordered = _convert(plan, steps, outputs)
+    return _place(plan, ordered, inputs, outputs)
+
+
+def _choose(plan: _Plan, steps: list[Step], inputs: Iterable[str], outputs: list[str]) -> None:
+    """The form in which each tensor is written."""
+    wanted: dict[str, list[Form]] = {}
+    for step in steps:
+        if isinstance(step, KernelStep):
+            layout = step.kernel.input_layout
+            form = form_of(step.x, layout, step.rows)
+            wanted.setdefault(step.x, []).append(form)
+            if form.layout is None:
+                plan.slack[step.x] = max(plan.slack.get(step.x, 0), layout.slack)
+        else:
+            for form in step.reads:
+                wanted.setdefault(form.tensor, []).append(form)
+    for name in outputs:
+        wanted.setdefault(name, []).append(Form(name))
+    plan.written.update((n, Form(n)) for n in inputs)
+    for step in steps:
+        if not isinstance(step, KernelStep):
+            plan.written.update((f.tensor, f) for f in step.writes)
+            continue
+        own = step.kernel.output_layout
+        choice = form_of(step.out, own, step.rows)
+        if step.kernel.writes_any:
+            for form in wanted.get(step.out, []):
+                if _writes(own, step.rows, form):
+                    choice = form
+                    break
+        plan.written[step.out] = choice
+
+
+def _writes(own: Layout, rows: int, form: Form) -> bool:
+    """Whether a kernel that writes `own` can write this form."""
+    if form.layout is None:
+        return isinstance(own, Planes)
+    same = (form.layout.channels, form.layout.height, form.layout.width) == (own.channels, own.height, own.width)
+    return type(form.layout) is type(own) and same and form.rows == rows
+
+
+def _convert(plan: _Plan, steps: list[Step], outputs: list[str]) -> list[Step]:
+    """Settle what kernels read and write, and put conversions where forms differ."""
+    there: set[Form] = set(plan.written.values())
+    made: set[Form] = set()
+    ordered: list[Step] = []
+
+    def need(form: Form, layer: int) -> Form:
+        if form in there or form in made:
+            return form
+        source = plan.written[form.tensor]
+        if source.layout is not None and form.layout is not None and not _alike(source, form):
+            source = need(Form(form.tensor), layer)
+        made.add(form)
+        ordered.append(_conversion(source, form, layer))
+        return form
+
+    for step in steps:
+        if isinstance(step, KernelStep):
+            reads = [need(form_of(step.x, step.kernel.input_layout, step.rows), step.layer)]
+            out = plan.written[step.out]
+            residual: Layout | None = None
+            if step.residual:
+                form = plan.written[step.residual]
+                own = step.kernel.residual_layout
+                assert own is not None, "a tail with a residual has its layout"
+                if form.layout is None or not _writes(own, step.rows, form):
+                    form = need(Form(step.residual), step.layer)
+                residual = form.layout or plain_planes(own)
+                reads.append(form)
+            step.kernel.write_to(out.layout or plain_planes(step.kernel.output_layout), residual)
+            step.reads, step.writes = reads, [out]
+        else:
+            for form in step.reads:
+                need(form, step.layer)
+        ordered.append(step)
+    for name in outputs:
+        need(Form(name), steps[-1].layer if steps else 0)
+    return ordered
+
+
+def _alike(a: Form, b: Form) -> bool:
+    shapes = [(f.layout.channels, f.layout.height, f.layout.width, f.rows) for f in (a, b) if f.layout is not None]
+    return len(set(shapes)) == 1
+
+
+def _conversion(source: Form, target: Form, layer: int) -> Step:
+    """A step that copies one form of a tensor to another."""
+    shape = target.layout or source.layout
+    assert shape is not None, "two plain forms are one"
+    rows = target.rows if target.layout is not None else source.rows
+    kernel = registry.convert(source.layout or plain_planes(shape), target.layout or plain_planes(shape))
+    return KernelStep(
+        f"{source.tensor} as {'plain' if target.layout is None else type(target.layout).__name__.lower()}",
+        layer,
+        [source],
+        [target],
+        scratch_size=kernel.scratch_size,
+        kernel=kernel,
+        x=source.tensor,
+        out=source.tensor,
+        rows=rows,
+    )
+
+
+@dataclass(slots=True)
+class _Block:
+    """A piece of the arena: forms that share it (aliases), its size, and from when to when it lives."""
+
+    size: int
+    first: int
+    last: int
+    offset: int = 0
+
+
+def _place(plan: _Plan, steps: list[Step], inputs: Iterable[str], outputs: list[str]) -> Schedule:
+    blocks: dict[Form, _Block] = {}
+    last_read: dict[Form, int] = {}
+    for i, step in enumerate(steps):
+        for form in step.reads:
+            last_read[form] = i
+    last_read.update((Form(n), len(steps)) for n in outputs)
+
+    def new(form: Form, at: int) -> None:
+        size = form_bytes(form, plan.types[form.tensor], plan.slack.get(form.tensor, 0))
+        blocks[form] = _Block(-(-max(size, 1) // ALIGNMENT) * ALIGNMENT, at, max(at, last_read.get(form, at)))
+
+    for name in inputs:
+        new(Form(name), -1)
+    for i, step in enumerate(steps):
+        source = step.reads[0] if step.reads else None
+        for k, form in enumerate(step.writes):
+            if (
+                k == 0
+                and source is not None
+                and (step.alias or _may_overwrite(step, form, blocks[source], last_read, i))
+            ):
+                block = blocks[source]
+                block.last = max(block.last, last_read.get(form, i))
+                block.size = max(block.size, _rounded(plan, form))
+                blocks[form] = block
+            else:
+                new(form, i)
+    unique = list({id(b): b for b in blocks.values()}.values())
+    arena = _pack(unique)
+    return Schedule(
+        steps,
+        {form: block.offset for form, block in blocks.items()},
+        plan.slack,
+        arena,
+        _live(unique, len(steps)),
+        max((s.scratch_size for s in steps), default=0),
+    )
+
+
+def _rounded(plan: _Plan, form: Form) -> int:
+    size = form_bytes(form, plan.types[form.tensor], plan.slack.get(form.tensor, 0))
+    return -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
+
+
+def _may_overwrite(step: Step, form: Form, block: _Block, last_read: Mapping[Form, int], i: int) -> bool:
+    """Whether the output may take the place of an input that dies here, however many names its memory has."""
+    return step.in_place and isinstance(step, ArrayStep) and block.last == i and form.layout is None
+
+
+def _pack(blocks: list[_Block]) -> int:
+    """First fit by size; blocks alive at the same time never overlap."""
+    placed: list[_Block] = []
+    end = 0
+    for block in sorted(blocks, key=lambda b: (-b.size, b.first)):
+        at = 0
+        for other in sorted(
+            (p for p in placed if p.first <= block.last and block.first <= p.last), key=lambda p: p.offset
+        ):
+            if other.offset - at >= block.size:
+                break
+            at = max(at, other.offset + other.size)
+        block.offset = at
+        placed.append(block)
+        end = max(end, at + block.size)
+    return end
+
+
+def _live(blocks: list[_Block], steps: int) -> int:
+    change = np.zeros(steps + 3, np.int64)
+    for block in blocks:
+        change[block.first + 1] += block.size
+        change[block.last + 2] -= block.size
+    return int(np.cumsum(change).max(initial=0))

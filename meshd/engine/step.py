@@ -1,0 +1,124 @@
+"""A step: one thing the engine does, on forms of tensors.
+
+A *form* is how a tensor lies in the arena: plain (C order, any type), or a kernel's layout. A tensor may have several at
+once, where its readers want different ones.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meshd.engine.operators.call import Bind
+from meshd.kernels.kernel import Kernel
+from meshd.kernels.layout import Layout, Planes
+from meshd.model.check import tensor_bytes
+from meshd.model.graph import TensorType
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """A tensor in one layout; `layout` None is plain. `rows` counts images (or rows) of the layout in one item."""
+
+    tensor: str
+    layout: Layout | None = None
+    rows: int = 1
+
+
+class Places(Protocol):
+    """Where forms lie in one arena."""
+
+    def shaped(self, form: Form) -> Array:
+        """A plain form as an array of the tensor's shape."""
+
+    def flat(self, form: Form) -> Array:
+        """Any form as a flat array, its slack included."""
+
+
+def form_of(tensor: str, layout: Layout, rows: int = 1) -> Form:
+    """The form of a kernel's layout: plain planes are plain."""
+    if isinstance(layout, Planes) and layout.is_plain:
+        return Form(tensor)
+    return Form(tensor, layout, rows)
+
+
+def plain_planes(layout: Layout) -> Planes:
+    """The plain layout of the same shape."""
+    return Planes.plain(layout.channels, layout.height, layout.width)
+
+
+def form_bytes(form: Form, t: TensorType, slack: int = 0) -> int:
+    """Bytes of a form of one item; `slack` in elements of a plain form."""
+    if form.layout is None:
+        return tensor_bytes(t) + slack * np.dtype(t.dtype).itemsize
+    elements = form.rows * form.layout.size + form.layout.slack
+    return elements * form.layout.dtype.itemsize
+
+
+@dataclass(slots=True)
+class Step:
+    """What is common to all steps. `layer` is the layer of the graph it belongs to."""
+
+    name: str
+    layer: int
+    reads: list[Form]
+    writes: list[Form]
+    family: str = "memory"
+    resident_bytes: int = 0
+    macs: int = 0
+    """Multiply-accumulates really done for one item."""
+    scratch_size: int = 0
+    """float32 elements of scratch."""
+    in_place: bool = False
+    """Whether the first output may lie where the first input did."""
+    alias: bool = False
+    """The output is another name for the input's memory."""
+
+    def bind(self, places: Places, scratch: Array) -> Callable[[], Any] | None:
+        """What computes it in one arena; None if there is nothing to do."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class Rename(Step):
+    """Reshape: the same plain memory under another name."""
+
+    def bind(self, places: Places, scratch: Array) -> Callable[[], Any] | None:
+        return None
+
+
+@dataclass(slots=True)
+class ArrayStep(Step):
+    """A row of the engine's table. `operands` are forms or constants (or None), in the operator's order."""
+
+    function: Bind | None = None
+    operands: Sequence[Form | Array | None] = ()
+    outputs: Sequence[Form | None] = ()
+
+    def bind(self, places: Places, scratch: Array) -> Callable[[], Any] | None:
+        assert self.function is not None
+        arrays = [places.shaped(o) if isinstance(o, Form) else o for o in self.operands]
+        return self.function(arrays, [None if o is None else places.shaped(o) for o in self.outputs])  # type: ignore[misc]
+
+
+@dataclass(slots=True)
+class KernelStep(Step):
+    """A packed kernel. `x`, `out` and `residual` name tensors; their forms are settled by the scheduler."""
+
+    kernel: Kernel = field(default=None)  # type: ignore[assignment]
+    x: str = ""
+    out: str = ""
+    residual: str = ""
+    rows: int = 1
+
+    def bind(self, places: Places, scratch: Array) -> Callable[[], Any] | None:
+        kernel, rows = self.kernel, self.rows
+        x, out = places.flat(self.reads[0]), places.flat(self.writes[0])
+        residual = places.flat(self.reads[1]) if self.residual else None
+        kernel.check(x, out, residual, scratch, rows)
+        tiles = kernel.tiles(rows)
+        return lambda: kernel.run(x, out, residual, scratch, rows, 0, tiles)
