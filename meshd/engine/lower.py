@@ -240,19 +240,20 @@ class Lowering:
         flat = len(shape) == 3
         if len(shape) > 4 or o.inputs[0] in self.constants:
             return None
-        kernel, strides, dilations, pads, over = (
-            _pair(a[n], flat) for n in ("kernel", "strides", "dilations", "pads", "overhang")
-        )
+        kernel, strides, dilations, pads = (_pair(a[n], flat) for n in ("kernel", "strides", "dilations", "pads"))
+        over: Any = (0, *a["overhang"]) if flat else a["overhang"]  # type: ignore[misc]
         average = o.op == "AveragePool"
         counts = average and a["count_include_pad"] == 1
         if counts and any(over):
             return None
         pads = (pads[0], pads[1], pads[2] + over[0], pads[3] + over[1])
         bits = not average and o.inputs[0] in self.signs
-        sizes = (shape[1], 1, shape[2]) if flat else shape[1:]
+        channels, height, width = (shape[1], 1, shape[2]) if flat else shape[1:]
         made = registry.pool(
             "average" if average else "max",
-            *sizes,  # type: ignore[arg-type]
+            channels,
+            height,
+            width,
             kernel,
             strides=strides,
             pads=pads,
@@ -267,7 +268,8 @@ class Lowering:
         shape, a = self._type(o.inputs[0]).item, o.attributes
         if len(shape) != 4 or a["axes"] != (2, 3) or not a["keepdims"] or o.inputs[0] in self.constants:
             return None
-        made = registry.pool("average", *shape[1:], shape[2:])  # type: ignore[arg-type]
+        channels, height, width = shape[1:]
+        made = registry.pool("average", channels, height, width, (height, width))
         return self._step(layer, o, made, o.inputs[0], tail)
 
     def _sign(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:

@@ -37,6 +37,7 @@ def parse(raw: bytes) -> Any:
         raise InvalidError("this is no ONNX model: truncated or corrupt; export it again") from None
     _count(len(model.graph.node), MODEL_OPERATIONS_MAX, "nodes")
     _count(len(model.graph.initializer), MODEL_TENSORS_MAX, "initializers")
+    check_text(model.graph)
     if not model.graph.node and not model.graph.output:
         raise InvalidError("the file holds no graph: it is no ONNX model, or an empty one")
     if model.functions:
@@ -46,6 +47,17 @@ def parse(raw: bytes) -> Any:
             raise InvalidError(f"the model's local functions cannot be inlined: {error}") from None
         _count(len(model.graph.node), MODEL_OPERATIONS_MAX, "nodes, functions inlined")
     return model
+
+
+def check_text(graph: Any) -> None:
+    """Names must be text: protobuf hands out bytes where they are not, and every comparison after it would go wrong."""
+    words = [t.name for t in graph.initializer]
+    for info in (*graph.input, *graph.output):
+        words += [info.name, *(d.dim_param for d in info.type.tensor_type.shape.dim)]
+    for node in graph.node:
+        words += [node.name, node.op_type, node.domain, *node.input, *node.output, *(a.name for a in node.attribute)]
+    if any(isinstance(w, bytes) for w in words):
+        raise InvalidError("the model holds names that are no text: it is corrupt; export it again")
 
 
 def opset(model: Any) -> int:

@@ -77,7 +77,8 @@ def gemm(n: Node) -> Value:
         bias = _row_bias(c, weight.shape[0], beta)
         kept = b if weight is b.constant else n.builder.constant(weight, f"{b.name}.rows")
         if c is None or bias is not None:
-            return n.emit("Gemm", [a, kept, None if bias is None else n.constant(bias)])
+            same = c is not None and c.constant is not None and bias is not None and np.array_equal(c.constant, bias)
+            return n.emit("Gemm", [a, kept, c if same else None if bias is None else n.constant(bias)])
         out = n.emit("Gemm", [a, kept])
     else:
         if n.integer("transB", 0):

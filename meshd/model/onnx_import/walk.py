@@ -52,6 +52,9 @@ class Walk:
                 if self.refusals:
                     continue
                 raise
+            except (ArithmeticError, LookupError, TypeError, ValueError, MemoryError) as error:
+                # A row may trust a node to be well formed; one that is not is the file's fault, whatever Python calls it.
+                raise InvalidError(f"{name} ({node.op_type}) is malformed: {type(error).__name__}: {error}") from error
             self.values.update((o, v) for o, v in zip(node.output, outputs, strict=False) if o)
 
     def _node(self, node: Any, name: str, inputs: list[Value | None], depth: int) -> list[Value]:
@@ -94,7 +97,10 @@ class Walk:
             raise RefusedError(
                 "its condition is computed while running", "export one branch, or fix the input it depends on"
             )
+        if not {"then_branch", "else_branch"} <= set(attributes):
+            raise InvalidError("an If without its branches")
         branch = attributes["then_branch" if bool(condition.constant.reshape(-1)[0]) else "else_branch"]
+        load.check_text(branch)
         inner = Walk(self.opset, self.builder, dict(self.values), self.refusals)
         for t in branch.initializer:
             inner.values[t.name] = constant(self.builder.name(t.name), load.array(t, None))
