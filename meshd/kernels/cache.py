@@ -11,6 +11,8 @@ import warnings
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+SEAL = ".sha256"
+
 _chosen: list[Path] = []
 
 
@@ -41,12 +43,18 @@ def folder_name(cpu: str) -> str:
 
 
 def prepare(cpu: str) -> Path | None:
-    """The versioned cache folder, made and found writable; None, with a warning, where that is impossible."""
+    """The versioned cache folder, made, writable and sound; None, with a warning, where that is impossible."""
     folder = root() / "kernels" / folder_name(cpu)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
+        if damaged := verify(folder):
+            warnings.warn(
+                f"{damaged} damaged files were removed from {folder}; their kernels are compiled anew",
+                RuntimeWarning,
+                stacklevel=2,
+            )
     except OSError as error:
         warnings.warn(
             f"kernels are compiled anew in every process: cannot write the cache folder {folder} ({error.strerror}); "
@@ -56,6 +64,46 @@ def prepare(cpu: str) -> Path | None:
         )
         return None
     return folder
+
+
+def seal(folder: Path) -> None:
+    """Note the digest of every cached file beside it; after each compilation that added one."""
+    for path in _cached(folder):
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            mark = path.with_name(path.name + SEAL)
+            if not mark.exists() or mark.read_text() != digest:
+                draft = mark.with_name(f"{mark.name}.{os.getpid()}")
+                draft.write_text(digest)
+                draft.replace(mark)
+        except OSError:
+            continue  # Another process removed it, or the disk is full: unsealed files are removed at the next start.
+
+
+def verify(folder: Path) -> int:
+    """Remove cached files that are not what was sealed; returns how many.
+
+    A file cut short by a power cut would stop a process at load, a flipped bit in machine code could do anything. Removing is
+    always safe: Numba compiles what it does not find, also while another process starts.
+    """
+    removed = 0
+    for path in _cached(folder):
+        mark = path.with_name(path.name + SEAL)
+        try:
+            sound = mark.read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
+            if not sound:
+                path.unlink()
+                removed += 1
+        except FileNotFoundError:
+            path.unlink(missing_ok=True)
+        except (OSError, UnicodeDecodeError):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _cached(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*.nb[ci]") if path.is_file()]
 
 
 def _version(package: str) -> str:

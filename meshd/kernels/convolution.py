@@ -49,7 +49,8 @@ class Window:
         (sh, sw), (top, left, bottom, right) = self.strides, self.pads
         rows = -(-(top + self.height + bottom) // sh)
         if self.strides == (1, 1):
-            pitch = max(self.width + max(left, right), pitch)
+            # NB with pads wider than the kernel, more columns come out than a shared pitch would hold.
+            pitch = max(self.width + max(left, right), self.out[1], pitch)
             over = max(0, left + self.width + right - pitch)
         else:
             pitch, over = max(-(-(left + self.width + right) // sw), pitch), 0
@@ -71,6 +72,7 @@ class Window:
             and (source.height, source.width) == (self.height, self.width)
             and source.top >= top
             and source.left >= left
+            and source.pitch >= self.out[1]
             and (source.strides != (1, 1) or source.pitch >= self.width + max(source.left, right))
             and (source.strides == (1, 1) or source.pitch * source.strides[1] >= source.left + self.width + right)
             and int(self.tap_offsets(source).max()) + self.positions(source.pitch) <= source.plane

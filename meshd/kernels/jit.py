@@ -5,7 +5,6 @@ Importing this imports Numba, with its cache folder set.
 
 import hashlib
 import os
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -37,13 +36,10 @@ def jit(*arguments: Any, result: Any = numba.types.void) -> Callable[[Callable[.
         signature = result(*arguments)
         if FOLDER is None:
             return numba.njit(signature, **options)(function)
-        try:
-            return numba.njit(signature, cache=True, **options)(function)
-        except Exception as error:  # noqa: BLE001 - a damaged cache file raises whatever unpickling hits first
-            compiled = numba.njit(signature, **options)(function)
-            message = f"{function.__qualname__} was compiled afresh, its cached form cannot be used ({error!r})"
-            warnings.warn(f"{message}; remove {FOLDER} to mend it", RuntimeWarning, stacklevel=2)
-            return compiled
+        compiled = numba.njit(signature, cache=True, **options)(function)
+        if compiled.stats.cache_misses:
+            cache.seal(FOLDER)
+        return compiled
 
     return compile_now
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from meshd.kernels.kernel import Flat, Kernel, Tail
 from meshd.kernels.layout import Bits, Floats, Layout, Planes
 from meshd.kernels.matrices import SPAN, Work, dense_product, sparse_product
-from meshd.kernels.tiles import MATVEC_RATE_DENSE, MATVEC_RATES, PANEL, PRODUCT_ROWS, product_lanes
+from meshd.kernels.tiles import MATVEC_RATE_DENSE, MATVEC_RATES, PANEL, PRODUCT_ROWS, product_lanes, sparse_rows
 
 NARROW = 16
 _NO_FLOATS, _NO_WORDS = np.zeros(1, np.float32), np.zeros(1, np.uint64)
@@ -116,20 +116,21 @@ class SparseProduct(_Product):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.scratch_size = PRODUCT_ROWS * SPAN
+        self._rows = sparse_rows(self.lanes)
+        self.scratch_size = self._rows * SPAN
         self.resident_bytes += self.start.nbytes + self.index.nbytes + self.value.nbytes
         self._spans = (len(self.start) - 1) * self.lanes // SPAN
-        self._one, self._many = sparse_product(1, self.lanes), sparse_product(PRODUCT_ROWS, self.lanes)
+        self._one, self._many = sparse_product(1, self.lanes), sparse_product(self._rows, self.lanes)
         self._numbers = self._work(0)
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: spans of 64 outputs times groups of rows."""
-        return self._spans * (rows if rows < PRODUCT_ROWS else -(-rows // PRODUCT_ROWS))
+        return self._spans * (rows if rows < self._rows else -(-rows // self._rows))
 
     def run(self, x: Flat, out: Flat, residual: Flat | None, scratch: Flat, rows: int, first: int, last: int) -> None:
         """See `Kernel.run`."""
         floats, words, added = self._outs(out, residual)
-        multiply = self._one if rows < PRODUCT_ROWS else self._many
+        multiply = self._one if rows < self._rows else self._many
         multiply(
             x, floats, words, added, scratch, self.start, self.index, self.value, self._scale, self._bias,
             self.tail.low, self.tail.high, self._numbers, rows, first, last,

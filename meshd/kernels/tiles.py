@@ -46,6 +46,14 @@ def product_lanes() -> int:
 
 PRODUCT_ROWS = 6
 
+
+def sparse_rows(lanes: int) -> int:
+    """Rows at once of a sparse product that keeps four blocks of `lanes` outputs a row, and six registers for the rest."""
+    machine = this_machine()
+    registers_a_row = 4 * max(1, lanes * 4 // machine.register_bytes)
+    return max(1, min(PRODUCT_ROWS, (machine.registers - 6) // registers_a_row))
+
+
 MATVEC_RATES = {1: 1.7, 4: 10.5, 8: 16.0, 16: 19.0}
 """Non-zero weights a nanosecond by outputs that share a pattern; one row, weights in cache."""
 MATVEC_RATE_DENSE = 28.0
