@@ -18,9 +18,7 @@ from tests.kernels.shapes import random_kernel, reference_of
 pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
 
 
-@settings(
-    max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), pieces=st.integers(1, 9))
 def test_a_random_layer_equals_the_fallback_however_cut(monkeypatch: Any, seed: int, pieces: int) -> None:
     kernel, images, residual = random_kernel(seed)
