@@ -1,6 +1,7 @@
 """A command group that imports a subcommand only when it runs, and ends with meshd's exit codes."""
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,6 +40,7 @@ class Lazy(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run, and turn our errors into exit codes."""
+        os.environ.setdefault("GRPC_VERBOSITY", "ERROR")  # Its chatter about closed connections is not for people.
         try:
             return super().invoke(ctx)
         except MeshdError as error:
