@@ -33,8 +33,9 @@ class Encoding(Enum):
 class LayerCost:
     """One layer (the run between two adjacent cuts) as a planner sees it: integers only, batch of one.
 
-    `macs` pairs a cost class (`binary`, `sparse`, `int8`, `dense`, `memory`) with its multiply-accumulates that count
-    (non-zero ones for `sparse`; bytes touched for `memory`), sorted by class.
+    `macs` pairs a cost class (`binary`, `sparse`, `int8`, `dense`, `memory`, `steps`) with its multiply-accumulates that count
+    (non-zero ones for `sparse`; bytes touched for `memory`; operations for `steps`, each of which costs something however
+    small), sorted by class.
     """
 
     macs: tuple[tuple[str, int], ...]

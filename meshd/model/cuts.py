@@ -179,13 +179,19 @@ def _cost(graph: Graph, lives: _Lives, layer: int, owner: dict[str, int]) -> Lay
     macs: dict[str, int] = {}
     resident = 0
     for operation in graph.operations[first:last]:
+        if operation.op == "Reshape":
+            continue  # Another name for the same memory.
         kind, count = _work(graph, operation, lives)
-        macs[kind] = macs.get(kind, 0) + count
-        touched = sum(
-            tensor_bytes(graph.tensors[n]) for n in (*operation.inputs, *operation.outputs) if n in graph.tensors
-        )
-        macs["memory"] = macs.get("memory", 0) + touched
-        resident += sum(_resident(graph, n, kind) for n in set(operation.inputs) if n in graph.weights)
+        weights = {n for n in operation.inputs if n in graph.weights}
+        packed = sum(_resident(graph, n, kind) for n in weights)
+        moved = [n for n in (*operation.inputs, *operation.outputs) if n in graph.tensors]
+        for name, more in (
+            ("steps", 1),
+            (kind, count),
+            ("memory", packed + sum(tensor_bytes(graph.tensors[n]) for n in moved)),
+        ):
+            macs[name] = macs.get(name, 0) + more
+        resident += packed
     activations = max(_sizes_raw(graph, lives, place) for place in range(first, last + 1))
     return LayerCost(
         macs=tuple(sorted((k, v) for k, v in macs.items() if v)),
