@@ -9,7 +9,6 @@ Rule 2: a failed measurement makes a node without rates, which plans leave out; 
 """
 
 import fcntl
-import importlib
 import json
 import logging
 import os
@@ -109,7 +108,9 @@ def main(folder: Path) -> None:
                 return
         except (OSError, ValueError, KeyError, TypeError):
             pass  # None yet, or of another version: measure.
-        found = importlib.import_module("meshd.engine.measure").rates()
+        from meshd.engine.measure import rates
+
+        found = rates()
         told = {"key": key, "rates": {name: int(rate) for name, rate in found.rates.items()}, "numeric": found.numeric}
         print(json.dumps(told), flush=True)
         try:

@@ -27,7 +27,6 @@ from meshd.core.node import Node, Setup
 from meshd.core.placement import solve
 from meshd.core.view import Capacity, State, View, empty_view
 from meshd.daemon.board import Board
-from meshd.daemon.catalogue import Catalogue
 from meshd.daemon.device import cores, machine, memory_budget_bytes, own_addresses
 from meshd.daemon.doctor import Doctor
 from meshd.daemon.driver import Driver, Shell
@@ -43,6 +42,7 @@ from meshd.daemon.samples import samples
 from meshd.daemon.seeking import Seeker
 from meshd.daemon.serving import Servers
 from meshd.daemon.settings import Settings
+from meshd.daemon.signatures import SignatureBook
 from meshd.daemon.signing import verify
 from meshd.daemon.systemd import Notifier
 from meshd.errors import InvalidError, MeshdError, MisuseError, UnavailableError
@@ -65,6 +65,7 @@ def run(settings: Settings) -> int:
     log_to_stderr(settings.log_level)
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     _refuse_slow_protobuf()
+    os.environ["MESHD_CACHE_DIR"] = str(settings.cache_dir)  # Where kernels compile to, here and in the child.
     prepared = prepare(settings)
     measuring = Measuring(settings.cache_dir)
     try:
@@ -95,7 +96,7 @@ class Supervisor:
         )
         self.peers.deliver_to(inbox)
         self.holder = Holder(prepared.library, self.peers.fetch, self._sources, inbox.answer)
-        self.catalogue = Catalogue(prepared.library, self.holder.fetch_topology)
+        self.signatures = SignatureBook(prepared.library, self.holder.fetch_topology)
         node = self._node(port)
         timers = PROFILES[settings.profile]
         shell = Shell(self.peers, self.peers, self.holder, self._keep, self._solve)
@@ -179,7 +180,7 @@ class Supervisor:
         return [m.node for m in sorted(have, key=lambda m: m.state.value) if m.state in (State.ALIVE, State.SUSPECT)]
 
     def _view_changed(self, view: View) -> None:
-        self.catalogue.view_changed(view)
+        self.signatures.view_changed(view)
         self.reach.view_changed(view)
         if self.servers is not None:
             self.servers.view_changed(view)

@@ -12,9 +12,9 @@ from meshd.core import events
 from meshd.core.ids import Digest, NodeId, SegmentId
 from meshd.core.plan import Encoding, Plan, PlanSegment
 from meshd.core.view import Served, View, empty_view
-from meshd.daemon.catalogue import Catalogue
 from meshd.daemon.holder import Holder
 from meshd.daemon.library import Library
+from meshd.daemon.signatures import SignatureBook
 from meshd.errors import ConflictError, InvalidError, NotFoundError, UnavailableError
 from tests.daemon.models import small_bundle
 
@@ -174,24 +174,24 @@ def test_a_fetch_that_fails_tells_what_is_there(world: World, caplog: pytest.Log
     assert "no source has it" in caplog.text
 
 
-def test_the_catalogue_learns_a_signature_once_the_topology_is_here(world: World) -> None:
+def test_the_book_learns_a_signature_once_the_topology_is_here(world: World) -> None:
     learnt = threading.Event()
 
     def fetch(model: Digest, then: Callable[[], None]) -> None:
         world.holder.fetch_topology(model, lambda: (then(), learnt.set()))
 
-    catalogue = Catalogue(world.library, fetch)
+    book = SignatureBook(world.library, fetch)
     served: Any = Served("demo", BUNDLE.digest, 1, Digest("r"), None, None, None)  # type: ignore[arg-type]
     view = View(1, PEER, empty_view(PEER, 0).boot, {}, {"demo": served})  # type: ignore[arg-type]
-    catalogue.view_changed(view)
+    book.view_changed(view)
     assert learnt.wait(20)
-    signature = catalogue.signature("demo")
+    signature = book.signature("demo")
     assert signature is not None
     assert [port.name for port in signature.inputs + signature.outputs] == ["x", "y"]
-    assert catalogue.signature("other") is None
+    assert book.signature("other") is None
     assert world.asked == [BUNDLE.digest]
-    catalogue.view_changed(View(2, PEER, view.boot, {}, {}))
-    assert catalogue.signature("demo") is None
+    book.view_changed(View(2, PEER, view.boot, {}, {}))
+    assert book.signature("demo") is None
 
 
 def test_a_model_is_found_by_name_digest_and_the_start_of_it(tmp_path: Path) -> None:

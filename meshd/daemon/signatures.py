@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 AGAIN_S = 2.0
 
 
-class Catalogue:
+class SignatureBook:
     """Signatures by deployment.
 
     Parameters
