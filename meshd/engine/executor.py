@@ -3,7 +3,6 @@
 Safe from several threads: a call takes an arena for itself, and waits where all are taken.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 
 from meshd.config import ENGINE_CALLS_MAX
 from meshd.engine.schedule import ALIGNMENT, Schedule
-from meshd.engine.step import Form
+from meshd.engine.step import Form, Step
 from meshd.model.graph import TensorType
 
 Array = NDArray[Any]
@@ -32,11 +31,11 @@ class Arena:
         start = -raw.ctypes.data % ALIGNMENT
         self._memory = raw[start : start + plan.arena_bytes]
         self._plan, self._types = plan, types
-        scratch = np.zeros(plan.scratch_size, np.float32)
+        scratch = np.zeros(plan.scratch_floats, np.float32)
         self.inputs = [self.shaped(Form(n)).reshape(-1) for n in inputs]
         self.outputs = [self.shaped(Form(n)) for n in outputs]
-        bound = [(step.layer, step.bind(self, scratch)) for step in plan.steps]
-        self._thunks: list[tuple[int, Callable[[], Any]]] = [(layer, t) for layer, t in bound if t is not None]
+        bound = [(step, step.bind(self, scratch)) for step in plan.steps]
+        self._thunks: list[tuple[Step, Callable[[], Any]]] = [(step, t) for step, t in bound if t is not None]
         self._calls = [t for _, t in self._thunks]
 
     def shaped(self, form: Form) -> Array:
@@ -60,12 +59,12 @@ class Arena:
         for call in self._calls:
             call()
 
-    def run_timed(self, spent_us: dict[int, float]) -> None:
-        """As `run`, adding each layer's microseconds to `spent_us`."""
-        for layer, call in self._thunks:
+    def run_timed(self) -> Iterator[tuple[Step, float]]:
+        """As `run`, telling each step and the microseconds it took."""
+        for step, call in self._thunks:
             before = time.perf_counter_ns()
             call()
-            spent_us[layer] = spent_us.get(layer, 0.0) + (time.perf_counter_ns() - before) / 1000
+            yield step, (time.perf_counter_ns() - before) / 1000
 
 
 class Pool:
@@ -75,7 +74,12 @@ class Pool:
         self._make = make
         self._free: list[Arena] = []
         self._lock = threading.Lock()
-        self._room = threading.BoundedSemaphore(min(os.cpu_count() or 1, ENGINE_CALLS_MAX))
+        self._room = threading.BoundedSemaphore(ENGINE_CALLS_MAX)
+
+    def clear(self) -> None:
+        """Let go of arenas nobody uses: they were bound to what has changed."""
+        with self._lock:
+            self._free.clear()
 
     @contextmanager
     def arena(self) -> Iterator[Arena]:

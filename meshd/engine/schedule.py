@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from meshd.engine.step import ArrayStep, Form, KernelStep, Step, form_bytes, form_of, plain_planes
+from meshd.engine.step import LINE_FLOATS, ArrayStep, Form, KernelStep, Step, form_bytes, form_of, plain_planes
 from meshd.kernels import registry
 from meshd.kernels.layout import Layout, Planes
 from meshd.model.graph import TensorType
@@ -28,6 +28,12 @@ class Schedule:
     live_bytes: int
     """The greatest sum of forms alive at once: no plan can do with less."""
     scratch_size: int
+
+    @property
+    def scratch_floats(self) -> int:
+        """Scratch of one arena: a share for each part of the step split most."""
+        each = -(-self.scratch_size // LINE_FLOATS) * LINE_FLOATS
+        return each * max((s.ways for s in self.steps if isinstance(s, KernelStep)), default=1)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ another, so it too changes no bit.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from meshd.engine.crossing import decode, encode
 from meshd.engine.executor import Arena, Pool
 from meshd.engine.lower import Lowering
 from meshd.engine.schedule import Schedule, schedule
+from meshd.engine.step import KernelStep, Step
+from meshd.engine.threads import SPLIT_FROM_US, crew
 from meshd.errors import InvalidError, MisuseError
 from meshd.model import cuts
 from meshd.model.bundle import BlobReader, weight_array
@@ -44,19 +46,23 @@ class Segment:
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    resident_bytes: int
     kernels: dict[str, int]
 
     def __init__(self, graph: Graph, start: int, end: int, plan: Schedule) -> None:
         self.inputs, self.outputs = cuts.segment_ports(graph, start, end)
         self.start, self.end = start, end
         self.arena_bytes, self.live_bytes = plan.arena_bytes, plan.live_bytes
-        weights = sum(step.resident_bytes for step in plan.steps)
-        self.resident_bytes = weights + plan.arena_bytes + plan.scratch_size * 4
         self.kernels = _classes(plan)
+        self.steps, self._plan = plan.steps, plan
         self._batched = graph.batched
         types, ins, outs = graph.tensors, [p.name for p in self.inputs], [p.name for p in self.outputs]
         self._pool = Pool(lambda: Arena(plan, types, ins, outs))
+
+    @property
+    def resident_bytes(self) -> int:
+        """Bytes held while loaded."""
+        weights = sum(step.resident_bytes for step in self.steps)
+        return weights + self.arena_bytes + self._plan.scratch_floats * 4
 
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Compute.
@@ -76,19 +82,34 @@ class Segment:
         """
         batch = self._check(inputs)
         outputs = [np.empty(_shape(p, batch), np.dtype(p.type.dtype)) for p in self.outputs]
-        flat = [x.reshape(batch, -1) for x in inputs] if batch else []
+        if not batch:
+            return outputs
+        given, made = [x.reshape(batch, -1) for x in inputs], [y.reshape(batch, -1) for y in outputs]
+        team = crew()
+        ways = min(batch, team.cores)
+        with team.computing():
+            if ways == 1:
+                self._items(given, made, 0, batch)
+            else:
+                edges = [i * batch // ways for i in range(ways + 1)]
+                team.share(lambda i: self._items(given, made, edges[i], edges[i + 1]), ways)
+        return outputs
+
+    def _items(self, given: Sequence[Array], made: Sequence[Array], first: int, last: int) -> None:
+        """Compute items `[first, last)` of a batch."""
         with self._pool.arena() as arena:
-            for item in range(batch):
-                for target, source in zip(arena.inputs, flat, strict=True):
+            for item in range(first, last):
+                for target, source in zip(arena.inputs, given, strict=True):
                     target[:] = source[item]
                 arena.run()
-                for made, held in zip(outputs, arena.outputs, strict=True):
-                    made.reshape(batch, -1)[item] = held.reshape(-1)
-        return outputs
+                for target, source in zip(made, arena.outputs, strict=True):
+                    target[item] = source.reshape(-1)
 
     def warm(self) -> int:
         """Compile and run once on zeros; returns microseconds of a later run (batch of one)."""
         inputs = [np.zeros(_shape(p, 1), np.dtype(p.type.dtype)) for p in self.inputs]
+        self.run(inputs)
+        self._split()
         self.run(inputs)
         best = 2**63
         for _ in range(WARM_RUNS):
@@ -100,13 +121,28 @@ class Segment:
     def layer_us(self, runs: int = 3) -> dict[int, int]:
         """Microseconds of each layer, the mean of a few runs on zeros."""
         spent: dict[int, float] = {}
+        for step, us in self._timed(runs):
+            spent[step.layer] = spent.get(step.layer, 0.0) + us
+        return {layer: round(us / runs) for layer, us in sorted(spent.items())}
+
+    def _timed(self, runs: int) -> Iterator[tuple[Step, float]]:
+        """Run on zeros, telling each step and its microseconds."""
         with self._pool.arena() as arena:
             for target in arena.inputs:
                 target[:] = 0
             arena.run()
             for _ in range(runs):
-                arena.run_timed(spent)
-        return {layer: round(us / runs) for layer, us in sorted(spent.items())}
+                yield from arena.run_timed()
+
+    def _split(self) -> None:
+        """Deal the tiles of long steps, now that it is known which are long."""
+        cores = crew().cores
+        if cores == 1:
+            return
+        for step, us in self._timed(1):
+            if isinstance(step, KernelStep) and us >= SPLIT_FROM_US:
+                step.ways = cores
+        self._pool.clear()
 
     def _check(self, inputs: Sequence[Array]) -> int:
         if len(inputs) != len(self.inputs):

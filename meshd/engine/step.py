@@ -12,12 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshd.engine.operators.call import Bind
+from meshd.engine.threads import crew
 from meshd.kernels.kernel import Kernel
 from meshd.kernels.layout import Layout, Planes
 from meshd.model.check import tensor_bytes
 from meshd.model.graph import TensorType
 
 Array = NDArray[Any]
+LINE_FLOATS = 16
+"""Scratch of two threads never shares a cache line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +117,24 @@ class KernelStep(Step):
     out: str = ""
     residual: str = ""
     rows: int = 1
+    ways: int = 1
+    """Parts that its tiles are dealt in, where it is long enough to be split over idle cores."""
 
     def bind(self, places: Places, scratch: Array) -> Callable[[], Any] | None:
         kernel, rows = self.kernel, self.rows
         x, out = places.flat(self.reads[0]), places.flat(self.writes[0])
         residual = places.flat(self.reads[1]) if self.residual else None
-        kernel.check(x, out, residual, scratch, rows)
         tiles = kernel.tiles(rows)
-        return lambda: kernel.run(x, out, residual, scratch, rows, 0, tiles)
+        ways = min(self.ways, tiles)
+        each = scratch.size // max(self.ways, 1) // LINE_FLOATS * LINE_FLOATS
+        own = [scratch[i * each : (i + 1) * each] for i in range(ways)] if ways > 1 else [scratch]
+        for part in own:
+            kernel.check(x, out, residual, part, rows)
+        if ways == 1:
+            return lambda: kernel.run(x, out, residual, scratch, rows, 0, tiles)
+        edges = [i * tiles // ways for i in range(ways + 1)]
+
+        def part_of(i: int) -> None:
+            kernel.run(x, out, residual, own[i], rows, edges[i], edges[i + 1])
+
+        return lambda: crew().share(part_of, ways)
