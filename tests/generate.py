@@ -28,7 +28,14 @@ def describe(target: Path) -> int:
     known = Path(grpc_tools.__file__).parent / "_proto"
     return int(
         protoc.main(
-            ["protoc", f"-I{ROOT / 'proto'}", f"-I{known}", "--include_imports", f"--descriptor_set_out={target}", *sources]
+            [
+                "protoc",
+                f"-I{ROOT / 'proto'}",
+                f"-I{known}",
+                "--include_imports",
+                f"--descriptor_set_out={target}",
+                *sources,
+            ]
         )
     )
 
