@@ -211,6 +211,16 @@ ADMISSION_SLACK_US: Final = 50 * MS
 ADMISSION_MEMORY_US: Final = 60 * S
 """The unloaded latency is the least of the last one to two of these."""
 
+# Client gRPC.
+CLIENT_MESSAGE_BYTES_MAX: Final = TENSOR_BYTES_MAX + 1 * MIB
+"""One request: the largest tensor, and what is written around it."""
+CLIENT_THREADS: Final = 64
+"""Calls that may wait for the mesh at once; they start when they are needed. Admission refuses long before."""
+STREAMS_MAX: Final = 16
+"""Open ModelStreamInfer and Watch calls; each keeps a thread."""
+STREAM_WINDOW: Final = 8
+"""Requests of one stream in flight; reading stops there, and gRPC's flow control stops the client."""
+
 SWITCH_INTERVAL_S: Final = 0.0005
 """sys.setswitchinterval: at the default 5 ms sixteen busy threads delay a ping's answer by 152 ms (median)."""
 

@@ -120,7 +120,14 @@ class DataPlane:
 
     # ------------------------------------------------------------ clients
 
-    def infer(self, deployment: str, inputs: Sequence[Buffer], batch: int, deadline_us: int) -> Outputs:
+    def infer(
+        self,
+        deployment: str,
+        inputs: Sequence[Buffer],
+        batch: int,
+        deadline_us: int,
+        on_hang_up: Callable[[Callable[[], None]], object] | None = None,
+    ) -> Outputs:
         """Have the mesh compute; blocks the calling thread, at most until the deadline.
 
         Parameters
@@ -129,6 +136,7 @@ class DataPlane:
         inputs : raw little-endian bytes of every input of the signature, in its order, already checked against it
         batch : items in the leading dimension
         deadline_us : remaining; 0 is `REQUEST_DEADLINE_US`
+        on_hang_up : is given what to call when the client goes away (gRPC's `context.add_callback`)
 
         Raises
         ------
@@ -147,6 +155,8 @@ class DataPlane:
         try:
             self._step(lambda now_us: self._journey.enter(id, deployment, batch, sizes, deadline_us, now_us))
             if waiting.outcome is None:
+                if on_hang_up is not None:
+                    on_hang_up(lambda: self._step(lambda now_us: self._journey.abandon(id, now_us)))
                 waiting.wake.acquire()
         finally:
             if self._waiting.pop(id, None) is not None and waiting.outcome is None:
