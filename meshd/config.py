@@ -201,7 +201,7 @@ PASSAGES_MAX: Final = 2_048
 QUEUE_JOBS_MAX: Final = 1_024
 INLINE_US: Final = 2 * MS
 """A segment shorter than this runs on the thread that brought the request: two thread switches cost a quarter of it."""
-QUEUE_SLACK_US: Final = 20 * MS
+QUEUE_SLACK_US: Final = 50 * MS
 """A holder's queue is as long as the job that would wait in it, or this: more waiting than that doubles the latency."""
 ADMISSION_START: Final = 32
 ADMISSION_MIN: Final = 2

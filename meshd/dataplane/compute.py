@@ -7,15 +7,13 @@ in the order of the plan's `crossing`.
 from collections.abc import Sequence
 from time import monotonic_ns
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from meshd.core.plan import Encoding
 from meshd.dataplane.links import Buffer, Held
+from meshd.engine.crossing import decode, encode
 from meshd.errors import InvalidError
 from meshd.model.graph import Port
-
-if TYPE_CHECKING:
-    from meshd.engine.segment import Array
 
 
 class Budget(Protocol):
@@ -49,9 +47,7 @@ def run(held: Held, index: int, batch: int, inputs: Sequence[Buffer], budget: Bu
         return _encoded(held, index, results), took_us
 
 
-def _decoded(held: Held, index: int, batch: int, inputs: Sequence[Buffer]) -> "list[Array]":
-    from meshd.engine.segment import decode  # Late: a node that only routes does not load the engine.
-
+def _decoded(held: Held, index: int, batch: int, inputs: Sequence[Buffer]) -> list[Any]:
     ports = held.segment.inputs
     if index == 0:
         wanted = [(port.name, outside(port)) for port in ports]
@@ -67,9 +63,7 @@ def _decoded(held: Held, index: int, batch: int, inputs: Sequence[Buffer]) -> "l
     return [values[port.name] for port in ports]
 
 
-def _encoded(held: Held, index: int, results: "Sequence[Array]") -> tuple[Buffer, ...]:
-    from meshd.engine.segment import encode
-
+def _encoded(held: Held, index: int, results: Sequence[Any]) -> tuple[Buffer, ...]:
     ports = held.segment.outputs
     if index == len(held.plan.segments) - 1:
         return tuple(_bytes(encode(value, outside(port))) for port, value in zip(ports, results, strict=True))

@@ -65,6 +65,9 @@ class Held(Protocol):
     def segment(self) -> "Segment": ...
     @property
     def plan(self) -> Plan: ...
+    @property
+    def measured_us(self) -> int:
+        """What one item took when it was loaded; 0 where that is not known."""
 
 
 Holder = Callable[[SegmentId], Held | None]

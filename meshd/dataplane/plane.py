@@ -220,9 +220,10 @@ class DataPlane:
     # ------------------------------------------------------------ what the journey asks
 
     def _backlog(self, segment: SegmentId, batch: int) -> Backlog | None:
-        if self._holder(segment) is None:
+        held = self._holder(segment)
+        if held is None:
             return None
-        return Backlog(self._pool.queue_us(), self._costs.expect_us(segment, batch))
+        return Backlog(self._pool.queue_us(), self._costs.expect_us(segment, batch, held.measured_us))
 
     def progress_us(self, leg: Leg) -> int:
         """See `journey.carrier.Wire`."""
@@ -308,7 +309,7 @@ class DataPlane:
         else:
             inputs = hand
         queued_us = monotonic_ns() // 1000
-        cost_us = self._costs.expect_us(forward.segment_id, forward.batch)
+        cost_us = job.cost_us
         # What came by a link is queued whatever it costs: its reader must go on reading.
         if job.local and cost_us <= INLINE_US:
             self._run(job, inputs, queued_us)

@@ -13,8 +13,8 @@ from meshd.config import MS, QUEUE_JOBS_MAX
 from meshd.core.ids import SegmentId
 
 SEGMENTS_KNOWN_MAX = 1_024
-COST_UNKNOWN_US = 1 * MS
-"""What a segment is taken to cost before it ran once."""
+COST_UNKNOWN_US = 5 * MS
+"""What a segment is taken to cost before it ran once: enough not to be run on a caller's thread."""
 
 
 class Costs:
@@ -23,8 +23,9 @@ class Costs:
     def __init__(self) -> None:
         self._item_us: dict[SegmentId, float] = {}
 
-    def expect_us(self, segment: SegmentId, batch: int) -> int:
-        return int(self._item_us.get(segment, COST_UNKNOWN_US) * batch)
+    def expect_us(self, segment: SegmentId, batch: int, warm_us: int) -> int:
+        """`warm_us` is what one item took when the segment was loaded; 0 where that is not known."""
+        return int(self._item_us.get(segment, warm_us or COST_UNKNOWN_US) * batch)
 
     def learn(self, segment: SegmentId, batch: int, took_us: int) -> None:
         item_us = took_us / batch

@@ -188,7 +188,7 @@ class World:
                     kept = () if forward.segment == 0 else host.kept[forward.leg]
                     if not self._deliver(name, peer, forward, kept):
                         self._perform(name, host.journey.unsent(peer, forward.leg, self.now_us))
-                case Compute(forward, _, _, local):
+                case Compute(forward, _, _, _, local):
                     value = (() if forward.segment == 0 else host.kept.pop(forward.leg)) if local else payload
                     self.at(host.queue_us + host.cost_us, lambda e=effect, v=value: self._compute(host, e, v))
                 case Finish(request, outcome, attempts):

@@ -58,6 +58,7 @@ class FakeSegment:
 class Held:
     segment: Any
     plan: Plan
+    measured_us: int = 0
 
 
 @dataclass

@@ -142,7 +142,7 @@ class Carrier:
                 if verdict is not Verdict.COMPUTE:
                     continue
                 self._passages.pop(forward.leg, None)
-                return [Compute(sent, passage.deadline_at_us, passage.previous, local=True)]
+                return [Compute(sent, passage.deadline_at_us, passage.previous, backlog.cost_us, local=True)]
             bandwidth = self._wire.bandwidth_bps(chosen)
             if bandwidth and passage.payload_bytes * 2_000_000 > bandwidth * left_us:
                 self._was_busy(passage, QUEUE_SLACK_US)

@@ -50,6 +50,8 @@ class Compute:
     deadline_at_us: int
     previous: NodeId
     """Whom the frame came from; this node itself at an entry's first leg."""
+    cost_us: int
+    """What it is expected to take."""
     local: bool
 
 

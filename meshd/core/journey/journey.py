@@ -115,7 +115,7 @@ class Journey:
         match verdict:
             case Verdict.COMPUTE:
                 self.counts["hops"] += 1
-                compute = Compute(forward, now_us + forward.deadline_us, peer, local=False)
+                compute = Compute(forward, now_us + forward.deadline_us, peer, backlog.cost_us, local=False)
                 return [Send(peer, Ack(leg, backlog.queue_us)), compute]
             case Verdict.DUPLICATE:
                 return [Send(peer, Ack(leg, backlog.queue_us))]

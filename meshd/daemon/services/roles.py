@@ -67,7 +67,7 @@ class Gate:
         needed = ROLES.get(method)
         if needed is None:
             _refuse(context, grpc.StatusCode.PERMISSION_DENIED, f"{method}: nobody may call this")
-        over_tls = context.auth_context().get("transport_security_type") == [b"ssl"]
+        over_tls = b"ssl" in (context.auth_context().get("transport_security_type") or ())
         role = self._by_token(context) if over_tls else self._local
         if role < needed:
             text = f"{method} needs the role {needed.name.lower()}; the caller has {role.name.lower()}"

@@ -131,6 +131,8 @@ def _data(tensor: InputTensor, port: Port, raw: memoryview | None) -> Buffer:
             raise InvalidError(
                 f"input {port.name!r} has {len(raw)} bytes; {tensor.datatype} {list(tensor.shape)} is {size}"
             )
+        if tensor.datatype == "BOOL" and size and int(np.frombuffer(raw, np.uint8).max()) > 1:
+            raise InvalidError(f"input {port.name!r} has bytes other than 0 and 1; BOOL is one byte each")
         return raw
     if tensor.contents is None:
         raise InvalidError(f"input {port.name!r} has no data; send raw_input_contents or contents")
