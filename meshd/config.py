@@ -66,6 +66,16 @@ LANE_LARGE_FRAMES_MAX: Final = 256
 LANE_LARGE_BYTES_MAX: Final = 2 * DATA_FRAME_BYTES_MAX
 """Payloads waiting for one link: beyond it the sender is told at once and asks somebody else."""
 
+CONTROL_QUEUE_FRAMES_MAX: Final = 256
+CONTROL_QUEUE_BYTES_MAX: Final = 8 * MIB
+"""Messages waiting for one control link: a few syncs of a large mesh; a peer further behind is closed."""
+CONTROL_IDLE_US: Final = 60 * S
+"""A control link nobody used for this long closes: four sync periods."""
+CONTROL_LINGER_US: Final = 5 * S
+"""Two control links opened within this time were dialled at once; the one that is not used is read this long."""
+CONTROL_LINKS_MAX: Final = 512
+"""Open at once; the one used longest ago makes room."""
+
 # Tensors and models that come from outside.
 TENSOR_RANK_MAX: Final = 8
 TENSOR_BYTES_MAX: Final = DATA_FRAME_BYTES_MAX

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import struct
 from dataclasses import dataclass
+from typing import Any
 
 from meshd.config import LINK_SILENT_US, LINK_UNSENT_BYTES
 
@@ -31,8 +32,8 @@ class Progress:
     """Neither end has closed it, as far as this machine heard."""
 
 
-def tune(connection: socket.socket) -> None:
-    """Set a link's options on a connected TCP socket."""
+def tune(connection: Any) -> None:
+    """Set a link's options on a connected TCP socket, plain or trio's."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     with contextlib.suppress(OSError, AttributeError):  # Linux; elsewhere death is noticed later.
