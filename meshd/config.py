@@ -76,6 +76,19 @@ CONTROL_LINGER_US: Final = 5 * S
 CONTROL_LINKS_MAX: Final = 512
 """Open at once; the one used longest ago makes room."""
 
+BLOB_CHUNK_BYTES: Final = 1 * MIB
+"""What is asked of one holder at a time and verified at once: 0.3 s of a 25 Mbit/s link."""
+BULK_SOURCES_MAX: Final = 3
+"""Holders asked at once for one blob: more would not fill one receiver's link faster."""
+BULK_AHEAD_MAX: Final = 8
+"""Chunks fetched ahead of the one the disk waits for: memory for one fetch."""
+BULK_SERVED_MAX: Final = 8
+"""Peers served blobs at once."""
+BULK_SHARE_PERCENT: Final = 25
+"""Of a link's measured rate that blobs may take while requests cross links of this node."""
+BULK_QUIET_US: Final = 500 * MS
+"""No request crossed a link for this long: blobs may take all of it."""
+
 # Tensors and models that come from outside.
 TENSOR_RANK_MAX: Final = 8
 TENSOR_BYTES_MAX: Final = DATA_FRAME_BYTES_MAX

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from meshd.config import (
+    BULK_QUIET_US,
     DATA_FRAME_BYTES_MAX,
     HEADER_BYTES_MAX,
     LINKS_MAX,
@@ -28,7 +29,7 @@ from meshd.core.ids import Address, Boot, NodeId
 from meshd.core.journey.frames import Frame
 from meshd.errors import MeshdError
 from meshd.net.addresses import address_of
-from meshd.net.link_greeting import LinkKind, check_hello, dial, welcome
+from meshd.net.link_greeting import LinkKind, check_hello, dial, now_us, welcome
 from meshd.net.link_lanes import Ticket
 from meshd.net.link_pair import LinkPair
 from meshd.net.tls import Roster
@@ -61,6 +62,7 @@ class DataLinks:
         self._links: dict[NodeId, LinkPair] = {}
         self._receiver: Receiver | None = None
         self._closed = False
+        self._crossed_us = -BULK_QUIET_US
         roster.on_strike(self.drop)
 
     def attach(self, receiver: Receiver) -> None:
@@ -106,7 +108,14 @@ class DataLinks:
         """
         link = self._links.get(peer)
         writer = link.writer if link is not None and link.up else None
-        return writer.send(frame, payload) if writer is not None else None
+        if writer is None:
+            return None
+        self._crossed_us = now_us()
+        return writer.send(frame, payload)
+
+    def busy(self) -> bool:
+        """Whether requests cross this node's links now: bulk transfers hold back."""
+        return now_us() - self._crossed_us < BULK_QUIET_US
 
     def rtt_us(self, peer: NodeId) -> int:
         """Round trip between the two processes as last measured; 0 where it never was."""
@@ -170,6 +179,7 @@ class DataLinks:
 
     def deliver(self, peer: NodeId, frame: Frame, payload: memoryview) -> None:
         """A frame came."""
+        self._crossed_us = now_us()
         if self._receiver is not None:
             self._receiver.receive(peer, frame, payload)
 

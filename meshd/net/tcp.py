@@ -12,9 +12,11 @@ from typing import Any
 from meshd.config import LINK_SILENT_US, LINK_UNSENT_BYTES
 
 _INFO_BYTES = 256
-_LAST_ACK, _RTT = 8 + 12 * 4, 8 + 15 * 4
+_LAST_ACK, _RTT, _DELIVERY = 8 + 12 * 4, 8 + 15 * 4, 160
+_MAX_PACING_RATE = getattr(socket, "SO_MAX_PACING_RATE", 47)
 _ACKED = 120
 _ESTABLISHED = 1
+_UNPACED = 0xFFFFFFFF
 """Offsets in Linux's struct tcp_info (include/uapi/linux/tcp.h): one ABI since 4.1."""
 
 
@@ -63,3 +65,20 @@ def progress(connection: socket.socket) -> Progress | None:
     acked = struct.unpack_from("=Q", info, _ACKED)[0]
     last_ack_ms, rtt_us = (struct.unpack_from("=I", info, offset)[0] for offset in (_LAST_ACK, _RTT))
     return Progress(acked, last_ack_ms, rtt_us, info[0] == _ESTABLISHED)
+
+
+def pace(connection: socket.socket, bps: int) -> None:
+    """Let TCP send at most `bps` bytes a second; 0 for no limit. Where the kernel cannot, there is none."""
+    with contextlib.suppress(OSError):
+        # Packed: the kernel's number is unsigned, Python's integer option is not.
+        limit = struct.pack("=I", min(bps, _UNPACED - 1) if bps else _UNPACED)
+        connection.setsockopt(socket.SOL_SOCKET, _MAX_PACING_RATE, limit)
+
+
+def delivery_bps(connection: socket.socket) -> int:
+    """Bytes a second that lately arrived at the far end, as TCP sees it; 0 where unknown."""
+    try:
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO_BYTES)
+    except (OSError, AttributeError):
+        return 0
+    return int(struct.unpack_from("=Q", info, _DELIVERY)[0]) if len(info) >= _DELIVERY + 8 else 0

@@ -183,28 +183,26 @@ class Failed(_message.Message):
     def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., attempt: _Optional[int] = ..., code: _Optional[int] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., deployment: _Optional[str] = ..., segment_plus_1: _Optional[int] = ..., node: _Optional[bytes] = ..., retry_after_us: _Optional[int] = ...) -> None: ...
 
 class BulkHeader(_message.Message):
-    __slots__ = ("hello", "ask", "head", "piece", "missing")
+    __slots__ = ("hello", "ask", "head", "chunk", "missing")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     ASK_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
-    PIECE_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
     MISSING_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     ask: BlobAsk
     head: BlobHead
-    piece: BlobPiece
+    chunk: BlobChunk
     missing: BlobMissing
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ask: _Optional[_Union[BlobAsk, _Mapping]] = ..., head: _Optional[_Union[BlobHead, _Mapping]] = ..., piece: _Optional[_Union[BlobPiece, _Mapping]] = ..., missing: _Optional[_Union[BlobMissing, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ask: _Optional[_Union[BlobAsk, _Mapping]] = ..., head: _Optional[_Union[BlobHead, _Mapping]] = ..., chunk: _Optional[_Union[BlobChunk, _Mapping]] = ..., missing: _Optional[_Union[BlobMissing, _Mapping]] = ...) -> None: ...
 
 class BlobAsk(_message.Message):
-    __slots__ = ("digest", "offset", "length")
+    __slots__ = ("digest", "chunk_plus_1")
     DIGEST_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
-    LENGTH_FIELD_NUMBER: _ClassVar[int]
+    CHUNK_PLUS_1_FIELD_NUMBER: _ClassVar[int]
     digest: bytes
-    offset: int
-    length: int
-    def __init__(self, digest: _Optional[bytes] = ..., offset: _Optional[int] = ..., length: _Optional[int] = ...) -> None: ...
+    chunk_plus_1: int
+    def __init__(self, digest: _Optional[bytes] = ..., chunk_plus_1: _Optional[int] = ...) -> None: ...
 
 class BlobHead(_message.Message):
     __slots__ = ("size_bytes",)
@@ -212,11 +210,11 @@ class BlobHead(_message.Message):
     size_bytes: int
     def __init__(self, size_bytes: _Optional[int] = ...) -> None: ...
 
-class BlobPiece(_message.Message):
-    __slots__ = ("offset",)
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
-    offset: int
-    def __init__(self, offset: _Optional[int] = ...) -> None: ...
+class BlobChunk(_message.Message):
+    __slots__ = ("chunk_plus_1",)
+    CHUNK_PLUS_1_FIELD_NUMBER: _ClassVar[int]
+    chunk_plus_1: int
+    def __init__(self, chunk_plus_1: _Optional[int] = ...) -> None: ...
 
 class BlobMissing(_message.Message):
     __slots__ = ("reason",)

@@ -91,6 +91,16 @@ def test_nothing_is_sent_where_no_link_is_up(identities: list[Identity]) -> None
         assert (a.links.rtt_us(b.node), a.links.bandwidth_bps(b.node)) == (0, 0)
 
 
+def test_links_are_busy_while_requests_cross_them(identities: list[Identity]) -> None:
+    with data_nodes(*identities[:2]) as (a, b):
+        connect(a, b)
+        assert not a.links.busy()
+        a.links.send(b.node, forward(1, 1), [b"x"])
+        b.heard.wait(lambda h: len(h.frames) == 1)
+        assert a.links.busy()
+        assert b.links.busy()
+
+
 def test_round_trip_and_bandwidth_are_measured(identities: list[Identity]) -> None:
     with data_nodes(*identities[:2]) as (a, b):
         connect(a, b)
