@@ -57,10 +57,10 @@ class BinaryLayer(Kernel):
         # (panels, lanes, taps, words) -> (panels, taps, words, lanes)
         packed = packed.reshape(panels, LANES, taps, group_words).transpose(0, 2, 3, 1)
         self._filters = np.ascontiguousarray(packed).ravel()
-        dh, dw = self.window.dilations if self.window else (1, 1)
-        tap = (np.arange(kh)[:, None] * dh * source.pitch + np.arange(kw) * dw).reshape(-1, 1) * source.words
-        self._offset = (tap + np.arange(group_words)).astype(np.int32).ravel()
-        self._starts = self._window_starts(source)
+        tap = self.window.taps(source, source.words) if self.window else np.zeros(1, np.int64)
+        self._offset = (tap[:, None] + np.arange(group_words)).astype(np.int32).ravel()
+        in_rows = np.arange(BINARY_ROWS, dtype=np.int64) * source.words
+        self._starts = self.window.starts(source, source.words) if self.window else in_rows
         padded = np.zeros((2, self._threshold.shape[1]), np.float32)
         padded[0] = 1
         if self.tail.scale is not None:
@@ -80,14 +80,6 @@ class BinaryLayer(Kernel):
         self.resident_bytes = sum(array.nbytes for array in arrays)
         self._one, self._many = binary_layer(1), binary_layer(BINARY_ROWS)
         self._plan()
-
-    def _window_starts(self, source: Bits) -> Longs:
-        if self.window is None:
-            return np.arange(BINARY_ROWS, dtype=np.int64) * source.words
-        (oh, ow), (sh, sw) = self.window.out, self.window.strides
-        row = np.arange(oh)[:, None] * sh + source.top - self.window.pads[0]
-        column = np.arange(ow)[None, :] * sw + source.left - self.window.pads[1]
-        return np.asarray((row * source.pitch + column).ravel() * source.words, np.int64)
 
     def _bases(self, padded: int) -> tuple[NDArray[np.int32], Longs]:
         """What counts are subtracted from, for each set of taps that lie in zero pads; which set each position has."""
@@ -151,12 +143,10 @@ class BinaryLayer(Kernel):
         assert isinstance(source, Bits)
         window = self.window
         positions, width = (window.out[0] * window.out[1], window.out[1]) if window else (0, 1)
-        self._targets = np.arange(BINARY_ROWS, dtype=np.int64) * 8 * (to.words if isinstance(to, Bits) else 0)
-        if window and isinstance(to, Bits):
-            row, column = np.divmod(np.arange(positions, dtype=np.int64), width)
-            self._targets = ((row + to.top) * to.pitch + column + to.left) * to.words * 8
-        elif window:
-            self._targets = np.zeros(positions, np.int64)
+        if window:
+            self._targets = window.targets(to, to.words * 8) if isinstance(to, Bits) else np.zeros(positions, np.int64)
+        else:
+            self._targets = np.arange(BINARY_ROWS, dtype=np.int64) * 8 * (to.words if isinstance(to, Bits) else 0)
         mode = PLANES if window else ROWS
         if self.tail.bits:
             mode = SIGN if self.tail.residual else THRESHOLD

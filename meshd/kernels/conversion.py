@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshd.kernels.jit import F4, INT, U8, jit, numba
+from meshd.kernels.jit import F4, INT, U1, U8, jit, numba
 from meshd.kernels.kernel import Flat, Kernel
-from meshd.kernels.layout import Bits, Planes
-from meshd.kernels.strips import PLACE, clear_pads, fill_pads, pack_strip, place, row_start
+from meshd.kernels.layout import Bits, Octets, Planes
+from meshd.kernels.strips import PLACE, clear_pads, fill_octets, fill_pads, pack_strip, place, row_start
 
 
 @jit(F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
@@ -100,6 +100,36 @@ def copy_bits(x, out, come, to, bottom, first, last):
             out[target + k] = x[source + k]
 
 
+@jit(F4, U1, numba.types.float32, PLACE, PLACE, INT, INT, INT, INT)
+def quantise(x, out, scale, come, to, bottom, zero, first, last):
+    """Rows `[first, last)` of all images' rows, as ONNX QuantizeLinear: nearest, ties to even, saturated; NaN to zero."""
+    for tile in range(first, last):
+        image, i = tile // to.height, tile % to.height
+        if i == 0:
+            fill_octets(out, image * to.size, to, bottom, zero)
+        target = image * to.size + row_start(to, i, 0) * to.words
+        for c in range(to.channels):
+            source = image * come.size + c * come.plane
+            for j in range(to.width):
+                q = np.rint(x[source + row_start(come, i, j)] / scale)
+                q = min(max(q, np.float32(-zero)), np.float32(255 - zero)) if q == q else np.float32(0)  # noqa: PLR0124
+                out[target + j * to.words + c] = np.uint8(np.int32(q) + zero)
+
+
+@jit(U1, F4, numba.types.float32, numba.types.float32, PLACE, PLACE, INT, INT, INT)
+def dequantise(x, out, fill, scale, come, to, zero, first, last):
+    """Channels `[first, last)` of all images' channels."""
+    for tile in range(first, last):
+        image, c = tile // to.channels, tile % to.channels
+        if c == 0:
+            fill_pads(out, image * to.size, to.channels, to, fill, 0)
+        for i in range(to.height):
+            source = image * come.size + row_start(come, i, 0) * come.words + c
+            target = image * to.size + c * to.plane
+            for j in range(to.width):
+                out[target + row_start(to, i, j)] = np.float32(np.int32(x[source + j * come.words]) - zero) * scale
+
+
 @dataclass(eq=False)
 class Conversion(Kernel):
     """A copy from `input_layout` to `output_layout`."""
@@ -107,7 +137,7 @@ class Conversion(Kernel):
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: images times channels, to bits images times rows."""
         to = self.output_layout
-        return rows * (to.height if isinstance(to, Bits) else to.channels)
+        return rows * (to.channels if isinstance(to, Planes) else to.height)
 
     def run(self, x: Flat, out: Flat, residual: Flat | None, scratch: Flat, rows: int, first: int, last: int) -> None:
         """See `Kernel.run`."""
@@ -116,11 +146,15 @@ class Conversion(Kernel):
         if isinstance(target, Planes):
             if isinstance(source, Planes):
                 copy_planes(x, out, target.fill, come, to, first, last)
+            elif isinstance(source, Octets):
+                dequantise(x, out, target.fill, source.scale, come, to, source.zero, first, last)
             else:
                 unpack_bits(x, out, target.fill, come, to, first, last)
+        elif isinstance(target, Octets):
+            quantise(x, out, target.scale, come, to, target.bottom, target.zero, first, last)
         elif isinstance(source, Bits):
             copy_bits(x, out, come, to, target.bottom, first, last)
-        elif source.plane == 1 and target.size == target.words:
+        elif isinstance(source, Planes) and source.plane == 1 and target.size == target.words:
             pack_rows(x, out, come, to, first, last)
         else:
             pack_planes(x, out, come, to, target.bottom, first, last)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshd.kernels.kernel import Flat, Kernel, Tail
-from meshd.kernels.layout import Bits, Floats, Layout, Planes
+from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes
 from meshd.kernels.planes import BITS, PLAIN, STAGED, Work, block_convolution
 from meshd.kernels.reference import Pads, Pair, output_size
 from meshd.kernels.strips import place
@@ -90,6 +90,23 @@ class Window:
         v = (np.arange(kw) * dw + source.left - self.pads[1])[None, :]
         return np.asarray((u % sh * sw + v % sw) * source.phase + u // sh * source.pitch + v // sw, np.int64)
 
+    def starts(self, source: Bits | Octets, unit: int) -> NDArray[np.int64]:
+        """Where the window of each output position begins, positions being `unit` elements."""
+        (oh, ow), (sh, sw) = self.out, self.strides
+        row = np.arange(oh)[:, None] * sh + source.top - self.pads[0]
+        column = np.arange(ow)[None, :] * sw + source.left - self.pads[1]
+        return np.asarray((row * source.pitch + column).ravel() * unit, np.int64)
+
+    def taps(self, source: Bits | Octets, unit: int) -> NDArray[np.int64]:
+        """(kh * kw,): how far each tap is from the window's beginning."""
+        (kh, kw), (dh, dw) = self.kernel, self.dilations
+        return np.asarray((np.arange(kh)[:, None] * dh * source.pitch + np.arange(kw) * dw).ravel() * unit, np.int64)
+
+    def targets(self, to: Bits | Octets, unit: int) -> NDArray[np.int64]:
+        """Where each output position lies in `to`, positions being `unit` apart."""
+        row, column = np.divmod(np.arange(self.out[0] * self.out[1], dtype=np.int64), self.out[1])
+        return np.asarray(((row + to.top) * to.pitch + column + to.left) * unit, np.int64)
+
 
 @dataclass(eq=False)
 class PlaneConvolution(Kernel):
@@ -137,7 +154,12 @@ class PlaneConvolution(Kernel):
         mode = STAGED
         if isinstance(to, Bits):
             mode = BITS
-        elif to.strides == (1, 1) and to.pitch == source.pitch and positions >= self.tile.narrow:
+        elif (
+            isinstance(to, Planes)
+            and to.strides == (1, 1)
+            and to.pitch == source.pitch
+            and positions >= self.tile.narrow
+        ):
             mode = PLAIN
         flat = isinstance(added, Planes) and added.strides == (1, 1) and added.pitch == source.pitch
         adds = 0 if added is None else 1 if flat and positions >= self.tile.narrow else 2

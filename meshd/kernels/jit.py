@@ -24,6 +24,7 @@ F4 = numba.types.float32[::1]
 I4 = numba.types.int32[::1]
 I8 = numba.types.int64[::1]
 U8 = numba.types.uint64[::1]
+U1 = numba.types.uint8[::1]
 INT = numba.types.int64
 FLOAT = numba.types.float32
 
@@ -49,4 +50,4 @@ def record(kind: type) -> Any:
     return numba.types.NamedUniTuple(INT, len(kind._fields), kind)  # type: ignore[attr-defined]
 
 
-__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U8", "jit", "numba", "record"]
+__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U1", "U8", "jit", "numba", "record"]

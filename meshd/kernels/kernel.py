@@ -81,6 +81,8 @@ class Kernel(ABC):
     scratch_size: int = 0
     writes_any: bool = field(default=True, repr=False)
     """Whether `write_to` takes any layout of the same kind and shape (else only the kernel's own)."""
+    also_writes: tuple[type, ...] = field(default=(), repr=False)
+    """Kinds of output layout beside its own: an int8 kernel writes `Planes` or `Octets`."""
 
     def write_to(self, output: Layout, residual: Layout | None = None) -> None:
         """Set the layouts of output and residual; once, before the first run.
@@ -96,9 +98,10 @@ class Kernel(ABC):
         ):
             if given is None or own is None:
                 continue
-            if type(given) is not type(own) or _shape(given) != _shape(own):
+            other = name == "output" and type(given) in self.also_writes
+            if (type(given) is not type(own) and not other) or _shape(given) != _shape(own):
                 raise MisuseError(f"{name} layout {given} does not fit {self.name}, which writes {own}")
-            if not self.writes_any and given != own:
+            if not self.writes_any and not other and given != own:
                 raise MisuseError(f"{self.name} writes only {own}; convert to {given} with registry.convert")
         self.output_layout = output
         if residual is not None:

@@ -152,7 +152,68 @@ class Bits:
         self._view(flat, rows)[...] = np.packbits(bits, axis=-1, bitorder="little").view("<u8")
 
 
-Layout = Planes | Bits
+@dataclass(frozen=True, slots=True)
+class Octets:
+    """Quantised values, one byte each, channels side by side: the real value is `(q - zero_point) * scale`.
+
+    Channel c of position (i, j) is byte `((i + top) * pitch + j + left) * stride + c`, as `q` or, where `signed`, `q + 128`: the
+    bytes themselves are always unsigned. `stride` is channels rounded up to 4; pads, and bytes past the last channel, are the
+    zero point. Storing rounds half to even and saturates, as ONNX QuantizeLinear does.
+    """
+
+    channels: int
+    height: int = 1
+    width: int = 1
+    top: int = 0
+    left: int = 0
+    bottom: int = 0
+    pitch: int = 1
+    """Positions from a row to the next."""
+    scale: float = 1.0
+    zero_point: int = 0
+    signed: bool = False
+    slack: int = 0
+
+    dtype = np.dtype(np.uint8)
+
+    @property
+    def stride(self) -> int:
+        """Bytes of one position."""
+        return -(-self.channels // 4) * 4
+
+    @property
+    def size(self) -> int:
+        """Bytes of one image."""
+        return (self.top + self.height + self.bottom) * self.pitch * self.stride
+
+    @property
+    def zero(self) -> int:
+        """The byte that stands for 0.0."""
+        return self.zero_point + 128 * self.signed
+
+    def empty(self, rows: int = 1) -> NDArray[np.uint8]:
+        """A fresh array for `rows` images, slack included."""
+        return np.zeros(rows * self.size + self.slack, np.uint8)
+
+    def _view(self, flat: NDArray[np.uint8], rows: int) -> NDArray[np.uint8]:
+        whole = flat[: rows * self.size].reshape(rows, -1, self.pitch, self.stride)
+        return whole[:, self.top : self.top + self.height, self.left : self.left + self.width]
+
+    def load(self, flat: NDArray[np.uint8], rows: int = 1) -> Floats:
+        """The real values as a fresh C-order (rows, channels, height, width) array."""
+        seen = np.moveaxis(self._view(flat, rows)[..., : self.channels], -1, 1)
+        return np.ascontiguousarray((seen.astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale))
+
+    def store(self, flat: NDArray[np.uint8], images: Floats) -> None:
+        """Quantise (rows, channels, height, width) images; everything between them becomes the zero point."""
+        rows = len(images)
+        flat[: rows * self.size] = self.zero
+        quotient = np.rint(images / np.float32(self.scale))
+        octets = np.clip(quotient, -self.zero, 255 - self.zero).astype(np.int32) + self.zero
+        self._view(flat, rows)[..., : self.channels] = np.moveaxis(octets, 1, -1)
+
+
+Layout = Planes | Bits | Octets
 
 
 def check_flat(name: str, array: NDArray[np.generic], layout: Layout, rows: int) -> None:

@@ -23,16 +23,18 @@ Numeric classes: `Kernel.numeric`. All `fma` kernels give the same bits on every
 
 import os
 import warnings
+from dataclasses import replace
 from functools import cache
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from meshd.errors import MisuseError
 from meshd.kernels import reference
 from meshd.kernels.fallback import ReferenceKernel
 from meshd.kernels.kernel import Kernel, Tail
-from meshd.kernels.layout import Bits, Floats, Layout, Planes
+from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes
 from meshd.kernels.reference import Pads, Pair, output_size
 
 NO_PADS: Pads = (0, 0, 0, 0)
@@ -91,19 +93,7 @@ def convolution(
     """
     tail = _checked_tail(tail, weight, 4)
     outputs, inner, kh, kw = weight.shape
-    if groups < 1 or outputs % groups:
-        raise MisuseError(f"groups is {groups}: it must divide the {outputs} outputs of weight {weight.shape}")
-    for name, pair in (("strides", strides), ("dilations", dilations)):
-        if min(pair) < 1:
-            raise MisuseError(f"{name} is {pair}: each must be at least 1")
-    if min(pads) < 0 or min(height, width) < 1:
-        raise MisuseError(f"pads {pads}, height {height}, width {width}: pads at least 0 and sizes at least 1")
-    oh = output_size(height, kh, strides[0], pads[0], pads[2], dilations[0])
-    ow = output_size(width, kw, strides[1], pads[1], pads[3], dilations[1])
-    if min(oh, ow) < 1:
-        raise MisuseError(
-            f"weight {weight.shape} with dilations {dilations} does not fit into height {height}, width {width}, pads {pads}"
-        )
+    oh, ow = _check_window(weight, height, width, strides, pads, dilations, groups)
     channels = inner * groups
     if compiled() and not signs:
         from meshd.kernels import convolution as convolutions
@@ -184,6 +174,111 @@ def product(weight: Floats, *, tail: Tail | None = None, signs: bool = False, st
     )
 
 
+def convolution_int8(
+    weight: NDArray[np.int8],
+    source: Octets,
+    *,
+    strides: Pair = ONE,
+    pads: Pads = NO_PADS,
+    dilations: Pair = ONE,
+    groups: int = 1,
+    tail: Tail | None = None,
+) -> Kernel:
+    """A convolution of quantised images: `tail(sum((x - zero point) * w))`, exact up to the tail; writes floats or `Octets`.
+
+    Parameters
+    ----------
+    weight : int8, (outputs, channels / groups, kernel height, kernel width), symmetric (its zero point is 0)
+    source : shape, scale and zero point of the input; pads as needed are in the kernel's `input_layout`
+    tail : its scale must be input scale times weight scale, to make accumulators real values; no bits
+
+    Returns
+    -------
+    Kernel
+        `output_layout` is `Planes`; `write_to(Octets(...))` makes it quantise. NB where groups do not hold whole fours of inputs
+        and whole tiles of outputs (depthwise), a float kernel is returned: its `input_layout` and `output_layout` are `Planes`.
+
+    Raises
+    ------
+    MisuseError
+        Naming the argument.
+    """
+    tail = _checked_int8(tail, weight, 4)
+    outputs, inner, kh, kw = weight.shape
+    height, width = source.height, source.width
+    floats = weight.astype(np.float32)
+    _check_window(floats, height, width, strides, pads, dilations, groups)
+    if source.channels != inner * groups:
+        raise MisuseError(
+            f"source has {source.channels} channels; weight {weight.shape} with {groups} groups needs {inner * groups}"
+        )
+    if groups > 1 and not _int8_fits(weight, groups):
+        scale = np.ones(outputs, np.float32) if tail.scale is None else tail.scale
+        real = floats * (scale / np.float32(source.scale)).reshape(-1, 1, 1, 1)
+        return convolution(
+            real,
+            height,
+            width,
+            strides=strides,
+            pads=pads,
+            dilations=dilations,
+            groups=groups,
+            tail=replace(tail, scale=None),
+        )
+    top, left, bottom, right = pads
+    read = source
+    if not _pads_suffice(source, height, width, pads):
+        read = replace(source, top=top, left=left, bottom=bottom, pitch=left + width + right)
+    oh = output_size(height, kh, strides[0], top, bottom, dilations[0])
+    ow = output_size(width, kw, strides[1], left, right, dilations[1])
+    plain = Planes.plain(outputs, oh, ow)
+    added = plain if tail.residual else None
+    if compiled():
+        from meshd.kernels import convolution as convolutions
+        from meshd.kernels.int8_layer import Int8Layer
+
+        window = convolutions.Window(height, width, (kh, kw), strides, pads, dilations, groups)
+        return Int8Layer(
+            f"int8.conv{kh}x{kw}", "int8", read, plain, added, numeric="exact", macs=weight.size * oh * ow,
+            weight=weight, window=window, tail=tail,
+        )  # fmt: skip
+
+    def compute(x: Floats) -> Floats:
+        whole = np.rint(x / np.float32(source.scale)).astype(np.float64)
+        return reference.convolution(whole, floats.astype(np.float64), strides, pads, dilations, groups)
+
+    return ReferenceKernel(
+        f"int8.conv{kh}x{kw}.reference", "int8", read, plain, added, macs=weight.size * oh * ow,
+        resident_bytes=weight.nbytes, also_writes=(Octets,), compute=compute, tail=tail,
+    )  # fmt: skip
+
+
+def product_int8(weight: NDArray[np.int8], source: Octets, *, tail: Tail | None = None) -> Kernel:
+    """Quantised rows times the transpose of an int8 matrix (outputs, k); otherwise as `convolution_int8`."""
+    tail = _checked_int8(tail, weight, 2)
+    outputs, k = weight.shape
+    if (source.channels, source.height, source.width) != (k, 1, 1) or source.size != source.stride:
+        raise MisuseError(f"source must be Octets({k}) without pads for weight {weight.shape}; it is {source}")
+    plain = Planes.plain(outputs)
+    added = plain if tail.residual else None
+    if compiled():
+        from meshd.kernels.int8_layer import Int8Layer
+
+        return Int8Layer(
+            "int8.product", "int8", source, plain, added, numeric="exact", macs=weight.size,
+            weight=weight[:, :, None, None], tail=tail,
+        )  # fmt: skip
+
+    def compute(x: Floats) -> Floats:
+        whole = np.rint(x.reshape(len(x), -1) / np.float32(source.scale)).astype(np.float64)
+        return np.asarray(whole @ weight.T.astype(np.float64), np.float32)[:, :, None, None]
+
+    return ReferenceKernel(
+        "int8.product.reference", "int8", source, plain, added, macs=weight.size, resident_bytes=weight.nbytes,
+        also_writes=(Octets,), compute=compute, tail=tail,
+    )  # fmt: skip
+
+
 def pool(
     kind: Literal["max", "average"],
     channels: int,
@@ -247,7 +342,8 @@ def pool(
 
 
 def convert(source: Layout, target: Layout) -> Kernel:
-    """Copy between layouts of one shape: plain to padded, floats to their signs (`Bits`), bits to floats of -1 and 1.
+    """Copy between layouts of one shape: plain to padded, floats to their signs (`Bits`), bits to floats of -1 and 1,
+    floats quantised to `Octets` and back (ONNX QuantizeLinear, DequantizeLinear).
 
     Raises
     ------
@@ -259,6 +355,9 @@ def convert(source: Layout, target: Layout) -> Kernel:
         raise MisuseError(f"source {shapes[0]} and target {shapes[1]}: a conversion keeps channels, height and width")
     kind = "sign" if isinstance(target, Bits) else "copy"
     phased = isinstance(source, Planes) and source.strides != ONE
+    offered = {(Octets, Planes), (Planes, Octets)}
+    if any(isinstance(layout, Octets) for layout in (source, target)) and (type(source), type(target)) not in offered:
+        raise MisuseError(f"source {source} and target {target}: octets are converted from and to floats only")
     if compiled() and not (phased and isinstance(target, Bits)):
         from meshd.kernels.conversion import Conversion
 
@@ -272,7 +371,44 @@ def padded_bits(channels: int, height: int, width: int, pads: Pads) -> Bits:
     return Bits(channels, height, width, top, left, bottom, left + width + right)
 
 
-def _pads_suffice(source: Bits, height: int, width: int, pads: Pads) -> bool:
+def _check_window(
+    weight: Floats, height: int, width: int, strides: Pair, pads: Pads, dilations: Pair, groups: int
+) -> Pair:
+    """The output's rows and columns, or MisuseError naming the argument that leaves none."""
+    outputs, _, kh, kw = weight.shape
+    if groups < 1 or outputs % groups:
+        raise MisuseError(f"groups is {groups}: it must divide the {outputs} outputs of weight {weight.shape}")
+    for name, pair in (("strides", strides), ("dilations", dilations)):
+        if min(pair) < 1:
+            raise MisuseError(f"{name} is {pair}: each must be at least 1")
+    if min(pads) < 0 or min(height, width) < 1:
+        raise MisuseError(f"pads {pads}, height {height}, width {width}: pads at least 0 and sizes at least 1")
+    oh = output_size(height, kh, strides[0], pads[0], pads[2], dilations[0])
+    ow = output_size(width, kw, strides[1], pads[1], pads[3], dilations[1])
+    if min(oh, ow) < 1:
+        raise MisuseError(
+            f"weight {weight.shape} with dilations {dilations} does not fit into height {height}, width {width}, pads {pads}"
+        )
+    return oh, ow
+
+
+def _checked_int8(tail: Tail | None, weight: NDArray[np.int8], rank: int) -> Tail:
+    if weight.ndim != rank or weight.dtype != np.int8 or weight.size == 0:
+        raise MisuseError(f"weight is {weight.dtype} {weight.shape}: it must be int8, of rank {rank} and not empty")
+    if tail is not None and tail.bits:
+        raise MisuseError("tail.bits: an int8 layer writes floats or Octets; convert to Bits with registry.convert")
+    return (tail or Tail()).checked(weight.shape[0])
+
+
+def _int8_fits(weight: NDArray[np.int8], groups: int) -> bool:
+    if not compiled():
+        return True
+    from meshd.kernels import int8_layer
+
+    return int8_layer.fits(weight, groups)
+
+
+def _pads_suffice(source: Bits | Octets, height: int, width: int, pads: Pads) -> bool:
     top, left, bottom, right = pads
     return (
         (source.height, source.width) == (height, width)

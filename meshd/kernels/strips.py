@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, INT, U8, jit, numba, record
-from meshd.kernels.layout import Bits, Planes
+from meshd.kernels.jit import F4, INT, U1, U8, jit, numba, record
+from meshd.kernels.layout import Bits, Octets, Planes
 from meshd.kernels.simd import bit_or, convert, less, load_first, scatter, select, shift_left, splat, store_first
 
 
@@ -31,13 +31,15 @@ class Place(NamedTuple):
     width: int
 
 
-def place(layout: Planes | Bits | None) -> Place:
+def place(layout: Planes | Bits | Octets | None) -> Place:
     """The numbers of a layout; all zero for none."""
     if layout is None:
         return Place(*[0] * 12)
     shape = (layout.channels, layout.height, layout.width)
     if isinstance(layout, Bits):
         return Place(layout.size, 0, 0, layout.pitch, layout.top, layout.left, 1, 1, layout.words, *shape)
+    if isinstance(layout, Octets):
+        return Place(layout.size, 0, 0, layout.pitch, layout.top, layout.left, 1, 1, layout.stride, *shape)
     sh, sw = layout.strides
     return Place(layout.size, layout.plane, layout.phase, layout.pitch, layout.top, layout.left, sh, sw, 0, *shape)
 
@@ -131,6 +133,24 @@ def clear_pads(out, base, p, bottom):
         else:
             out[line : line + p.left * w] = 0
             out[line + (p.left + p.width) * w : line + p.pitch * w] = 0
+
+
+@jit(U1, INT, PLACE, INT, INT)
+def fill_octets(out, base, p, bottom, zero):
+    """Write the zero point between the positions of an image of octets at `base`, and after each one's last channel."""
+    s = p.words
+    octet = np.uint8(zero)
+    for r in range(p.top + p.height + bottom):
+        line = base + r * p.pitch * s
+        if r < p.top or r >= p.top + p.height:
+            out[line : line + p.pitch * s] = octet
+        else:
+            out[line : line + p.left * s] = octet
+            out[line + (p.left + p.width) * s : line + p.pitch * s] = octet
+            if s > p.channels:
+                for j in range(p.width):
+                    start = line + (p.left + j) * s
+                    out[start + p.channels : start + s] = octet
 
 
 @jit(F4, INT, INT, INT, INT, U8, INT, INT)

@@ -57,3 +57,12 @@ def sparse_rows(lanes: int) -> int:
 MATVEC_RATES = {1: 1.7, 4: 10.5, 8: 16.0, 16: 19.0}
 """Non-zero weights a nanosecond by outputs that share a pattern; one row, weights in cache."""
 MATVEC_RATE_DENSE = 28.0
+
+
+@cache
+def int8_tile() -> tuple[int, int]:
+    """Rows and outputs at once of an int8 layer: 8 x 32 accumulators in 32 wide registers, fewer where there are fewer."""
+    machine = this_machine()
+    if machine.registers == 32:
+        return (8, 32) if machine.register_bytes == 64 else (4, 16)
+    return 4, 16

@@ -45,7 +45,7 @@ def run(kernel: Kernel, images: Any, residual: Any = None, *, pieces: int = 1, j
 
 
 def _junk(flat: Any, value: float) -> Any:
-    flat[:] = value if flat.dtype == np.float32 else 0xDEADBEEFDEADBEEF
+    flat[:] = {"float32": value, "uint64": 0xDEADBEEFDEADBEEF, "uint8": 0xDE}[flat.dtype.name]
     return flat
 
 

@@ -5,8 +5,10 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
+from meshd.kernels.machine import this_machine
 from meshd.kernels.simd.block import (
     I32,
     IR,
@@ -135,6 +137,10 @@ at_least = _elementwise(
     "at_least", lambda b, v, x, y: _compare(b, v, ">=", x, y), 2, "a >= b; false for NaN.", mask=True
 )
 equal = _elementwise("equal", lambda b, v, x, y: _compare(b, v, "==", x, y), 2, "a == b; false for NaN.", mask=True)
+div = _elementwise("div", _by_kind("fdiv", "sdiv"), 2, "a / b.")
+rint = _elementwise(
+    "rint", lambda b, v, x: call_intrinsic(b, "rint", v.register, [x]), 1, "Nearest integer, ties to even."
+)
 select = _elementwise("select", lambda b, v, m, x, y: b.select(m, x, y), 3, "b where the mask a is set, else c.")
 
 
@@ -180,6 +186,53 @@ def count_differing(typingctx: Any, acc: Any, array: Any, starts: Any, offset: A
 
 
 # Conversions: the registers of a row are joined into one LLVM vector, converted, and taken apart anew.
+
+
+VNNI = {16: "512", 8: "256"} if this_machine().vnni else {}
+"""Lanes of int32 for which this CPU has vpdpbusd, and LLVM's name for the width."""
+
+
+def _dot4(builder: Any, acc: Any, x: Any, w: Any) -> Any:
+    """acc + the dot product of four unsigned bytes of x and four signed ones of w, in every lane of a register."""
+    lanes = acc.type.count
+    if lanes in VNNI:
+        # NB the old signature: LLVM upgrades it where the new one takes bytes.
+        kind = ir.FunctionType(acc.type, [acc.type] * 3)
+        name = f"llvm.x86.avx512.vpdpbusd.{VNNI[lanes]}"
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [acc, x, w])
+
+    def number(value: int) -> Any:
+        return ir.Constant(acc.type, [value] * lanes)
+
+    for byte in range(4):
+        # Factors of nine and eight bits: LLVM finds the multiplication of halves (vpmaddwd, smlal).
+        a = builder.and_(builder.lshr(x, number(8 * byte)), number(255))
+        b = builder.ashr(builder.shl(w, number(24 - 8 * byte)), number(24))
+        acc = builder.add(acc, builder.mul(a, b))
+    return acc
+
+
+@intrinsic
+def dot_octets(typingctx: Any, acc: Any, array: Any, starts: Any, offset: Any, w: Any) -> Any:
+    """`acc[r] + dot(array[starts[r] + offset ...][:4], w)`: four bytes of the array with four signed ones in each lane of w."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def word(row: int) -> Any:
+            place = row_start(builder, starts, args[2], row, args[3])
+            address = element_pointer(context, builder, sig.args[1], args[1], place)
+            value = builder.load(builder.bitcast(address, I32.as_pointer()))
+            value.align = 1
+            return spread(builder, acc, value)
+
+        everywhere = [word(row) for row in range(acc.rows)]
+
+        def each(row: int, part: int) -> Any:
+            w_part = take(builder, w, args[4], 0, part)
+            return _dot4(builder, take(builder, acc, args[0], row, part), everywhere[row], w_part)
+
+        return make(builder, context, acc, each)
+
+    return acc(acc, array, starts, types.intp, w), codegen
 
 
 @intrinsic

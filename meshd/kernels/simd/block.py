@@ -16,7 +16,7 @@ REGISTER_BYTES = this_machine().register_bytes
 I1, I32 = ir.IntType(1), ir.IntType(32)
 IR = {
     types.uint64: ir.IntType(64), types.int64: ir.IntType(64), types.uint32: I32, types.int32: I32,
-    types.int16: ir.IntType(16), types.uint8: ir.IntType(8), types.int8: ir.IntType(8),
+    types.int16: ir.IntType(16), types.uint16: ir.IntType(16), types.uint8: ir.IntType(8), types.int8: ir.IntType(8),
     types.float32: ir.FloatType(), types.float16: ir.HalfType(),
 }  # fmt: skip
 

@@ -184,6 +184,24 @@ def store_first(typingctx: Any, array: Any, index: Any, stride: Any, count: Any,
 
 
 @intrinsic
+def scatter_rows(typingctx: Any, array: Any, starts: Any, offset: Any, count: Any, block: Any) -> Any:
+    """The first `count` lanes of row r from `starts[r] + offset`; `starts` is a block of one lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        align = ir.Constant(I32, array.dtype.bitwidth // 8)
+        for row in range(block.rows):
+            start = row_start(builder, starts, args[1], row, args[2])
+            for part in range(block.parts):
+                ptr = register_pointer(context, builder, sig.args[0], args[0], start, block, part)
+                value = take(builder, block, args[4], row, part)
+                taken = [value, ptr, align, _first(builder, block, args[3], part)]
+                _masked(builder, block, "store", taken, ir.VoidType())
+        return context.get_dummy_value()
+
+    return types.void(array, starts, types.intp, types.intp, block), codegen
+
+
+@intrinsic
 def scatter(typingctx: Any, array: Any, index: Any, stride: Any, count: Any, block: Any) -> Any:
     """The first `count` lanes of the first row, one by one, `stride` elements apart."""
 
