@@ -5,6 +5,7 @@ The kinds are a contract with scripts: `no_key`, `other_key`, `other_version`, `
 """
 
 import socket
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,6 +17,7 @@ from meshd.net.discovery import Sighting
 from meshd.v1 import admin_pb2 as pb
 
 CONNECT_TIMEOUT_S = 2.0
+RAISES_OF_A_CLONE = 2
 
 
 class Doctor:
@@ -92,15 +94,14 @@ class Doctor:
         return any(self._connects(address) for address in sighting.addresses)
 
     def _clones(self, view: View) -> Iterator[pb.Finding]:
-        seen = set()
-        for event in self._board.wait_events(0, 0)[0]:
-            if event.report.kind == "member.cloned" and event.report.subject not in seen:
-                seen.add(event.report.subject)
-                yield _finding(
-                    "ERROR", "cloned_identity", event.report.subject,
-                    "two devices run with this node's identity, which was copied with a disk",
-                    "on one of them stop meshd, remove identity.key and identity.crt from its state folder, start it again",
-                )  # fmt: skip
+        # One raise of the boot is an older disk put back; who must raise it again and again has a twin that does so too.
+        kinds = Counter(event.report.kind for event in self._board.wait_events(0, 0)[0])
+        if kinds["boot.raised"] >= RAISES_OF_A_CLONE:
+            yield _finding(
+                "ERROR", "cloned_identity", _named(view, view.me),
+                "another device runs with this node's identity, which was copied with a disk",
+                "on one of the two stop meshd, remove identity.key and identity.crt from its state folder, start it again",
+            )  # fmt: skip
 
     def _pairs(self, view: View) -> Iterator[pb.Finding]:
         for node, member in sorted(view.members.items()):

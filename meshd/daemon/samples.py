@@ -36,6 +36,11 @@ def samples(daemon: "Supervisor") -> Iterator[Sample]:
     for name, count in sorted(daemon.peers.refused().items()):
         yield Sample("meshd_gossip_refused_total", count, "Datagrams refused, by reason.", {"reason": name})
     yield Sample("meshd_metrics_refused_total", daemon.metrics.refused, "Requests to this port that were none.")
-    if daemon.servers is not None:
-        for name, count in sorted(daemon.servers.counts().items()):
-            yield Sample(f"meshd_requests_{name}", count, "Data plane: what became of requests and attempts.")
+    if daemon.plane is not None:
+        for name, count in sorted(daemon.plane.counts().items()):
+            kind = "" if name in ("in_flight", "payloads_kept") else "_total"
+            yield Sample(
+                f"meshd_requests_{name}{kind}",
+                count,
+                "Data plane: requests, frames and attempts by what became of them.",
+            )

@@ -4,19 +4,24 @@ Off-host inference needs TLS and a token, hence a mesh key; without one everythi
 """
 
 import logging
+import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import grpc
 import trio
 
-from meshd.config import WATCHERS_MAX
+from meshd import __version__
+from meshd.config import DATA_FRAME_BYTES_MAX, MIB, WATCHERS_MAX
 from meshd.core.ids import SegmentId
-from meshd.core.view import View
 from meshd.daemon.doctor import Doctor
 from meshd.daemon.metrics import MetricsServer
-from meshd.daemon.servers import listen_unix, make_server
-from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, AdminService, Desk
+from meshd.daemon.servers import listen_tcp, listen_unix, make_server
+from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, AdminService
+from meshd.daemon.services.admin import Desk as AdminDesk
+from meshd.daemon.services.inference import THREADS, add_inference
+from meshd.daemon.services.inference import Desk as InferenceDesk
+from meshd.daemon.services.roles import Gate, Role
 from meshd.errors import UnavailableError
 from meshd.v1 import admin_pb2 as pb
 from meshd.v1 import admin_pb2_grpc
@@ -28,6 +33,8 @@ log = logging.getLogger(__name__)
 
 ADMIN_THREADS = 8
 """For short calls, beside one for each stream."""
+CLIENT_CALLS_WAITING = 64
+"""Calls that wait for a thread; more are refused at once, which is kinder than a deadline."""
 STOP_GRACE_S = 1.0
 
 
@@ -40,6 +47,7 @@ class Servers:
         where = f"{prepared.host or '*'}:{port}"
         self._listeners = [pb.Listener(role="gossip", address=where), pb.Listener(role="links", address=where)]
         self._servers: list[grpc.Server] = []
+        self._stopping = False
 
     async def start(self, nursery: trio.Nursery, metrics: MetricsServer) -> None:
         """Bind everything, then answer. Raises UnavailableError naming what could not be bound."""
@@ -54,7 +62,34 @@ class Servers:
             ) from error
         nursery.start_soon(metrics.serve, listener)
         self._listeners.append(pb.Listener(role="metrics", address="{}:{}".format(*listener.socket.getsockname()[:2])))
+        self._start_inference()
         self._start_admin()
+
+    def _start_inference(self) -> None:
+        daemon = self._daemon
+        prepared = daemon.prepared
+        settings = prepared.settings
+        server = make_server(THREADS, DATA_FRAME_BYTES_MAX + MIB, "client", THREADS + CLIENT_CALLS_WAITING)
+        gate = Gate(Role.CLIENT, prepared.tokens.role)
+        assert daemon.plane is not None, "the data plane comes before its servers"
+        add_inference(server, InferenceDesk(daemon.plane, gate, __version__, self._is_ready))
+        path = listen_unix(server, settings.client_socket)
+        self._listeners.append(pb.Listener(role="client", address=path))
+        if prepared.key is None:
+            host, credentials = "127.0.0.1", None
+        else:
+            identity = prepared.identity
+            host = prepared.host or ("[::]" if socket.has_dualstack_ipv6() else "0.0.0.0")
+            credentials = grpc.ssl_server_credentials([(identity.key_pem, identity.certificate_pem)])
+        port = listen_tcp(server, host, settings.grpc_port, credentials)
+        self._listeners.append(pb.Listener(role="grpc", address=f"{host.replace('[::]', '*')}:{port}"))
+        server.start()
+        self._servers.append(server)
+
+    def _is_ready(self) -> bool:
+        view = self._daemon.board.view
+        me = view.members.get(view.me)
+        return not self._stopping and me is not None and not me.draining
 
     def _start_admin(self) -> None:
         daemon = self._daemon
@@ -62,7 +97,7 @@ class Servers:
         server = make_server(ADMIN_THREADS + WATCHERS_MAX, MESSAGE_BYTES_MAX, "admin")
         path = listen_unix(server, prepared.settings.admin_socket)
         self._listeners.append(pb.Listener(role="admin", address=path))
-        desk = Desk(
+        desk = AdminDesk(
             board=daemon.board,
             library=prepared.library,
             tokens=prepared.tokens,
@@ -77,19 +112,13 @@ class Servers:
         server.start()
         self._servers.append(server)
 
-    def view_changed(self, view: View) -> None:
-        """On the driver's thread: quick."""
-
-    def counts(self) -> Mapping[str, int]:
-        """The data plane's counts."""
-        return {}
-
     def words(self) -> list[str]:
         """Where it listens, for the log."""
         return [f"{each.role} {each.address}" for each in self._listeners]
 
     async def stop(self) -> None:
-        """Let running calls end, one second at most."""
+        """Refuse new calls, let running ones end, one second at most."""
+        self._stopping = True
         stopped = [server.stop(STOP_GRACE_S) for server in self._servers]
         for event in stopped:
             await trio.to_thread.run_sync(event.wait)

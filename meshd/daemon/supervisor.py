@@ -45,6 +45,7 @@ from meshd.daemon.settings import Settings
 from meshd.daemon.signatures import SignatureBook
 from meshd.daemon.signing import verify
 from meshd.daemon.systemd import Notifier
+from meshd.dataplane.plane import DataPlane
 from meshd.errors import InvalidError, MeshdError, MisuseError, UnavailableError
 from meshd.net.addresses import bind_ports
 from meshd.net.identity import identify
@@ -77,6 +78,21 @@ def run(settings: Settings) -> int:
         prepared.store.close()
 
 
+class Hints:
+    """What the data plane saw, told to the core: `dataplane.plane.Hints`, from any thread."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    def hinted(self, peer: NodeId) -> None:
+        """A link or hop failed."""
+        self._inbox.offer(events.Hinted(peer))
+
+    def pair_unreachable(self, peer: NodeId, ok: bool) -> None:
+        """Links to `peer` fail, or work again."""
+        self._inbox.offer(events.PairUnreachable(peer, ok))
+
+
 class Supervisor:
     """One running daemon."""
 
@@ -103,6 +119,7 @@ class Supervisor:
         self.driver = Driver(node, shell, self.board, inbox, timers.probe_period_us)
         self.metrics = MetricsServer(lambda: samples(self))
         self.servers: Servers | None = None
+        self.plane: DataPlane | None = None
         try:
             async with trio.open_nursery() as nursery:
                 stopping = trio.Event()
@@ -112,6 +129,16 @@ class Supervisor:
                     await self.peers.booted.wait()
                 nursery.start_soon(self.peers.run)
                 self.reach = Reach(self.peers.data)
+                self.plane = DataPlane(
+                    me=self._me,
+                    boot=self.peers.boot,
+                    view=lambda: self.board.view,
+                    holder=self.holder.get,
+                    signatures=self.signatures.signature,
+                    links=self.peers.data,
+                    hints=Hints(inbox),
+                    cores=settings.threads or cores(),
+                )
                 seeker = Seeker(prepared, port, inbox)
                 doctor = Doctor(prepared.mesh_id, self.board, seeker.heard)
                 self.servers = Servers(self, doctor, port)
@@ -135,6 +162,8 @@ class Supervisor:
         finally:
             self.board.close()
             self.holder.close()
+            if self.plane is not None:
+                self.plane.close()
             self.peers.close()
         log.info("stopped")
         return 0
@@ -182,8 +211,8 @@ class Supervisor:
     def _view_changed(self, view: View) -> None:
         self.signatures.view_changed(view)
         self.reach.view_changed(view)
-        if self.servers is not None:
-            self.servers.view_changed(view)
+        if self.plane is not None:
+            self.plane.view_changed(view)
 
     async def _measure(self) -> None:
         settings = self._settings

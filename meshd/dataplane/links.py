@@ -21,12 +21,15 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Ticket(Protocol):
-    """What became of one frame. Read without a lock: two plain ints, written by the link's writer thread."""
+    """What became of one frame. Read without a lock; kept by the link's writer thread."""
 
-    progress_us: int
-    """Monotonic time at which bytes of this link last left (or the frame was queued, if none has since)."""
-    left_us: int
-    """Monotonic time at which the frame's last byte left; 0 until then."""
+    @property
+    def progress_us(self) -> int:
+        """Monotonic time at which bytes of this link last left (or the frame was queued, if none has since)."""
+
+    @property
+    def left_us(self) -> int:
+        """Monotonic time at which the frame's last byte left; 0 until then."""
 
 
 class Receiver(Protocol):

@@ -21,7 +21,9 @@ print("LOADED", *[m for m in {HEAVY!r} if m in sys.modules], file=sys.stderr)
     return done.stderr.splitlines()[-1].split()[1:]
 
 
-@pytest.mark.parametrize("words", [["--help"], ["status", "--help"], ["deploy", "--help"], ["model", "push", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["status", "--help"], ["deploy", "--help"], ["infer", "--help"], ["model", "push", "--help"]]
+)
 def test_help_of_meshctl_loads_nothing_heavy(words: list[str]) -> None:
     assert loaded_after(f"from meshd.cli.meshctl import main; main({words!r})") == []
 

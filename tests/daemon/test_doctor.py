@@ -54,11 +54,12 @@ def test_members_and_oneself_are_no_strangers() -> None:
     assert set(findings(heard(A), heard(B))) <= {"unreachable_pair"}
 
 
-def test_a_cloned_identity_is_named_once() -> None:
+def test_an_identity_that_is_raised_again_and_again_has_a_clone_and_once_is_an_older_disk() -> None:
     board = Board(view())
-    for _ in range(2):
-        board.report(events.Report("member.cloned", B))
-    assert findings(board=board)["cloned_identity"] == B
+    board.report(events.Report("boot.raised", A))
+    assert "cloned_identity" not in findings(board=board)
+    board.report(events.Report("boot.raised", A))
+    assert findings(board=board)["cloned_identity"] == f"{A} (pi)"
 
 
 def test_a_pair_that_links_do_not_join_is_named_while_both_live() -> None:

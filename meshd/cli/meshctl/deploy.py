@@ -1,12 +1,19 @@
 """`meshctl deploy`: serve a model under a name, and wait until the mesh does."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from meshd.cli.meshctl.output import output_option, say, show, socket_option
 from meshd.cli.meshctl.plan import render_plan
-from meshd.errors import Exit
+from meshd.errors import Exit, UnavailableError
+
+if TYPE_CHECKING:
+    from meshd.client.admin import Admin
+    from meshd.v1 import admin_pb2 as pb
+
+PATIENCE_S = 10.0
+"""A problem may pass (a node still measures itself); one that stays this long is the answer."""
 
 
 @click.command()
@@ -68,25 +75,54 @@ def command(
         say(admin.deploy(name, model or name, policy, timeout_s) or f"{name}: the order is kept")
         if no_wait:
             return
-        told = admin.wait(
-            lambda status: _settled(status, name, generation) is not None, timeout_s, f"{name} is not served"
-        )
-    found = _settled(told, name, generation)
+        found = _await(admin, name, generation, timeout_s)
     document = documents.document("Deployment", **documents.deployment(found))
     show(document, output, render_plan)
-    if found is not None and not found.HasField("serving"):
-        say(f"{name}: {found.problem}")
-        ctx.exit(Exit.CONFLICT)
+    if not _serves(found):
+        say(f"{name}: {found.problem or 'not served in time; see meshctl plan show'}")
+        ctx.exit(Exit.CONFLICT if found.problem else Exit.UNAVAILABLE)
 
 
-def _settled(status: Any, name: str, generation: int) -> Any:
-    """The deployment once what was just ordered is served, or refused with a problem; else None."""
+def _await(admin: "Admin", name: str, generation: int, timeout_s: float) -> "pb.DeploymentStatus":
+    """What became of the order: served, or not with the time up or with one problem that stayed for `PATIENCE_S`."""
+    import time
+
+    until, problem, since = time.monotonic() + timeout_s, "", time.monotonic()
+    while True:
+        left_s = until - time.monotonic()
+        try:
+            status = admin.wait(lambda s: _serves(_ordered(s, name, generation)), max(min(1.0, left_s), 0.1), name)
+        except UnavailableError:
+            status = admin.status()
+        now, found = time.monotonic(), _ordered(status, name, generation)
+        if _serves(found):
+            return found
+        if found.problem != problem:
+            problem, since = found.problem, now
+            if problem:
+                say(f"{name}: {problem}")
+        if now >= until or (problem and now - since >= PATIENCE_S):
+            return found
+
+
+def _ordered(status: "pb.Status", name: str, generation: int) -> "pb.DeploymentStatus":
+    """The deployment past `generation`; an empty one until the order is seen."""
+    from meshd.v1 import admin_pb2 as pb
+
     for each in status.deployments:
         if each.name == name and each.generation > generation:
-            served = each.HasField("serving") and each.serving.generation == each.generation
-            if (served and all(part.candidates for part in each.serving.segments)) or each.problem:
-                return each
-    return None
+            return each
+    return pb.DeploymentStatus(name=name)
+
+
+def _serves(found: "pb.DeploymentStatus") -> bool:
+    """Whether a plan of what was ordered last is served in all its segments."""
+    plan = found.serving
+    return (
+        found.HasField("serving")
+        and plan.generation == found.generation
+        and all(part.candidates for part in plan.segments)
+    )
 
 
 def _bytes(text: str) -> int:
