@@ -224,7 +224,7 @@ class Lowering:
             pad_sign=pad_sign,  # type: ignore[arg-type]
             structure=self.graph.weights[o.inputs[1]].structure,
         )
-        return self._step(layer, o, kernel, x, tail)
+        return self._step(layer, o, kernel, x, tail, shape[0])
 
     def _gemm(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:
         weight, shape = self.constants.get(o.inputs[1]), self._type(o.inputs[0]).item
@@ -261,7 +261,7 @@ class Lowering:
             count_pads=counts,
             bits=bits,
         )
-        return self._step(layer, o, made, o.inputs[0], tail)
+        return self._step(layer, o, made, o.inputs[0], tail, shape[0])
 
     def _mean(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:
         """GlobalAveragePool, and its like without the two axes of 1 behind."""
@@ -270,7 +270,7 @@ class Lowering:
             return None
         channels, height, width = shape[1:]
         made = registry.pool("average", channels, height, width, (height, width))
-        return self._step(layer, o, made, o.inputs[0], tail)
+        return self._step(layer, o, made, o.inputs[0], tail, shape[0])
 
     def _sign(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:
         shape = self._type(o.inputs[0]).item

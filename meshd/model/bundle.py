@@ -59,7 +59,7 @@ def pack(graph: Graph, arrays: Mapping[str, Any]) -> Bundle:
         for name in mine:
             raw = _stored(graph.weights[name], arrays[name])
             offsets.append(end)
-            pieces.append(raw + bytes(-len(raw) % ALIGNMENT))
+            pieces.append(raw + bytes(-len(raw) % ALIGNMENT or ALIGNMENT * (not raw)))
             end += len(pieces[-1])
         blob = b"".join(pieces)
         if len(blob) > BLOB_BYTES_MAX:

@@ -51,7 +51,9 @@ def _matrix(n: int, m: int, scale: float, a: Any) -> Floats | tuple[NDArray[np.i
         first = math.floor(x - reach * stretch) + 1
         places = np.arange(first, math.floor(x + reach * stretch) + 1)
         w = kernel((places - x) / stretch)
-        if a["exclude_outside"] or a["antialias"]:
+        if a["antialias"]:
+            w = w / w.sum()
+        if a["exclude_outside"]:
             w = np.where((places >= 0) & (places < n), w, 0.0)
             w = w / w.sum() if w.sum() else w
         np.add.at(weights[i], np.clip(places, 0, n - 1), w)
@@ -61,7 +63,8 @@ def _matrix(n: int, m: int, scale: float, a: Any) -> Floats | tuple[NDArray[np.i
 def _coordinates(n: int, m: int, scale: float, how: str) -> Floats:
     out = np.arange(m, dtype=np.float64)
     if how == "align_corners":
-        return out * (n - 1) / (m - 1) if m > 1 else np.zeros(m)
+        length = scale * n  # NB not rounded down to m, says the standard's reference.
+        return out * (n - 1) / (length - 1) if length != 1 else np.zeros(m)
     if how == "asymmetric":
         return out / scale
     if how == "pytorch_half_pixel" and m == 1:

@@ -54,8 +54,9 @@ def conv_transpose(n: Node) -> Value:
         before, after = [], []
         for i, size in enumerate(x.shape[2:]):
             total = strides[i] * (size - 1) + extra[i] + (w.shape[2 + i] - 1) * dilations[i] + 1 - target[i]
-            if total < 0:
-                n.refuse(f"an output of {list(target)} is larger than the kernel reaches", "drop output_shape")
+            if total < 0:  # Larger than the kernel reaches: zeros at the end.
+                extra = (*extra[:i], extra[i] - total, *extra[i + 1 :])
+                total = 0
             small, large = total // 2, total - total // 2
             upper = auto != "SAME_LOWER" if auto == "SAME_UPPER" or not asked else auto == "SAME_UPPER"
             before.append(small if upper else large)
@@ -182,12 +183,18 @@ def group_norm(n: Node) -> Value:
     return n.emit("GroupNormalization", [x, scale, bias], groups=groups, epsilon=n.real("epsilon", 1e-5))
 
 
-def layer_norm(n: Node) -> Value:
-    if len([o for o in n.outputs if o]) > 1:
-        n.refuse("mean and deviation as outputs", "drop its second and third output")
+def layer_norm(n: Node) -> list[Value]:
     x = n.value(0)
-    axis = n.integer("axis", -1) % max(len(x.shape), 1)
-    return n.emit(n.op, [x, n.value(1), n.optional(2)], axis=axis, epsilon=n.real("epsilon", 1e-5))
+    axis, epsilon = n.integer("axis", -1) % max(len(x.shape), 1), n.real("epsilon", 1e-5)
+    outs = [n.emit(n.op, [x, n.value(1), n.optional(2)], axis=axis, epsilon=epsilon)]
+    if any(n.outputs[1:]):  # Mean and the inverse of the deviation, which training wants.
+        axes = tuple(range(axis, len(x.shape)))
+        mean = n.emit("ReduceMean", [x], axes=axes, keepdims=1)
+        apart = n.emit("Sub", [x, mean])
+        variance = n.emit("ReduceMean", [n.emit("Mul", [apart, apart])], axes=axes, keepdims=1)
+        safe = n.emit("Add", [variance, n.constant(np.asarray(epsilon, x.type.dtype))])
+        outs += [mean, n.emit("Reciprocal", [n.emit("Sqrt", [safe])])]
+    return outs
 
 
 def lrn(n: Node) -> Value:

@@ -64,8 +64,8 @@ def recurrent(n: Node) -> list[Value]:
     given = tuple(a.decode() if isinstance(a, bytes) else str(a) for a in n.attributes.get("activations", wanted))
     if tuple(a.lower() for a in given) != tuple(a.lower() for a in wanted):
         n.refuse(f"activations {list(given)}", f"only {list(wanted)} are supported")
-    if n.has("clip") or n.integer("input_forget", 0) or (n.op == "LSTM" and n.optional(7) is not None):
-        n.refuse("clip, input_forget or peepholes", "export a plain layer")
+    if n.has("clip") or n.integer("input_forget", 0):
+        n.refuse("clip or input_forget", "export a plain layer")
     layout = n.integer("layout", 0)
     if len(x.shape) != 3:
         raise InvalidError(f"{n.name} ({n.op}): the input has three axes")
@@ -78,7 +78,9 @@ def recurrent(n: Node) -> list[Value]:
         x = n.emit("Transpose", [x], perm=(1, 0, 2))
         states = [s and n.emit("Transpose", [s], perm=(1, 0, 2)) for s in states]
     extra = {"linear_before_reset": n.integer("linear_before_reset", 0)} if n.op == "GRU" else {}
-    outs = n.emit_many(n.op, [x, w, r, bias, *states], 1 + len(states), direction=direction, **extra)
+    if n.op == "LSTM":
+        states.append(n.optional(7))  # Peepholes.
+    outs = n.emit_many(n.op, [x, w, r, bias, *states], 3 if n.op == "LSTM" else 2, direction=direction, **extra)
     if layout:
         outs[0] = n.emit("Transpose", [outs[0]], perm=(2, 0, 1, 3))
         outs[1:] = [n.emit("Transpose", [o], perm=(1, 0, 2)) for o in outs[1:]]
@@ -133,10 +135,12 @@ def qlinear_matmul(n: Node) -> Value:
 
 def one_hot(n: Node) -> Value:
     """`(indices == range(depth)) * (on - off) + off`, negative indices wrapped."""
-    at, depths, values = n.value(0), n.integers(1, "the depth"), n.array(2, "the values")
-    depth, axis = depths[0], n.integer("axis", -1) % (len(at.shape) + 1)
-    if at.type.dtype not in {"int32", "int64"} or not 0 < depth <= 2**24:
-        n.refuse(f"indices of {at.type.dtype}, depth {depth}", "use whole numbers")
+    at, depth, values = n.value(0), int(n.array(1, "the depth").reshape(-1)[0]), n.array(2, "the values")
+    axis = n.integer("axis", -1) % (len(at.shape) + 1)
+    if not 0 < depth <= 2**24:
+        n.refuse(f"a depth of {depth}", "use a positive one")
+    if at.type.dtype not in {"int32", "int64"}:
+        at = n.emit("Cast", [at], to="int64")
     wide = n.emit("Reshape", [at], shape=(*at.shape[:axis], 1, *at.shape[axis:]))
     size = n.constant(np.asarray(depth, at.type.dtype))
     rest = (1,) * (len(at.shape) - axis)

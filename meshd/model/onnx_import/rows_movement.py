@@ -198,7 +198,7 @@ def resize(n: Node) -> Value:
     mode = {"bilinear": "linear", "trilinear": "linear"}.get(mode, mode)
     if mode not in RESIZE_MODES or coordinates not in COORDINATES or nearest not in NEAREST:
         n.refuse(f"mode {mode}, coordinates {coordinates}", f"{', '.join(RESIZE_MODES)} with {', '.join(COORDINATES)}")
-    axes = tuple(a % max(rank, 1) for a in n.ints("axes", range(rank)))
+    axes = tuple(a % max(rank, 1) for a in n.ints("axes", tuple(range(rank))))
     scales, shape = [1.0] * rank, list(x.shape)
     if n.optional(sizes_at) is not None and n.value(sizes_at).shape != (0,):
         given = n.integers(sizes_at, "sizes")
@@ -249,8 +249,9 @@ def space_to_depth(n: Node) -> Value:
     if len(x.shape) != 4 or b < 1 or x.shape[2] % b or x.shape[3] % b:
         raise InvalidError(f"{n.name} (SpaceToDepth): {list(x.shape)} in blocks of {b}")
     batch, c, h, w = x.shape
+    column = n.text("mode", "DCR") == "CRD"
     apart = n.emit("Reshape", [x], shape=(batch, c, h // b, b, w // b, b))
-    moved = n.emit("Transpose", [apart], perm=(0, 3, 5, 1, 2, 4))
+    moved = n.emit("Transpose", [apart], perm=(0, 1, 3, 5, 2, 4) if column else (0, 3, 5, 1, 2, 4))
     return n.emit("Reshape", [moved], shape=(batch, c * b * b, h // b, w // b))
 
 

@@ -62,7 +62,7 @@ def clip(n: Node) -> Value:
 
 
 def cast(n: Node) -> Value:
-    to = _DTYPES.get(n.integer("to", 0))
+    to = DTYPES.get(n.integer("to", 0))
     if to is None:
         n.refuse(f"a cast to element type {n.integer('to', 0)}", "cast to a type of NumPy's")
     x = n.value(0)
@@ -74,7 +74,7 @@ def cast_like(n: Node) -> Value:
     return x if x.type.dtype == to else n.emit("Cast", [x], to=to)
 
 
-_DTYPES: Mapping[int, str] = {
+DTYPES: Mapping[int, str] = {
     1: "float32",
     2: "uint8",
     3: "int8",

@@ -12,6 +12,7 @@ from meshd.model.onnx_import import fold, load
 from meshd.model.onnx_import.node import Builder, Node, Value, constant
 from meshd.model.onnx_import.refusal import Refusal, RefusedError
 from meshd.model.onnx_import.rows import ROWS
+from meshd.model.onnx_import.rows_pointwise import DTYPES
 
 DEPTH_MAX = 8
 """Nested If."""
@@ -67,13 +68,11 @@ class Walk:
             return [constant(self.builder.name(node.output[0]), fold.constant_node(node, attributes))]
         if node.op_type in {"Shape", "Size"} and inputs and inputs[0] is not None:
             return [constant(self.builder.name(node.output[0]), _shape(node.op_type, inputs[0].shape, attributes))]
+        if node.op_type == "EyeLike" and inputs and inputs[0] is not None:
+            return [constant(self.builder.name(node.output[0]), _eye(inputs[0], attributes))]
         if node.op_type == "If" and inputs and inputs[0] is not None:
             return self._if(inputs[0], attributes, depth)
-        foldable = (
-            node.op_type in ROWS
-            or node.op_type in {"ConstantOfShape", "Range", "EyeLike"}
-            or _standard(node, self.opset)
-        )
+        foldable = node.op_type in ROWS or node.op_type in {"ConstantOfShape", "Range"} or _standard(node, self.opset)
         known = {
             n: v.constant for n, v in zip(node.input, inputs, strict=True) if v is not None and v.constant is not None
         }
@@ -115,6 +114,13 @@ def _shape(op: str, shape: tuple[int, ...], attributes: Mapping[str, Any]) -> An
     if op == "Size":
         return np.asarray(prod(shape), np.int64)
     return np.asarray(shape[slice(attributes.get("start", 0), attributes.get("end", None))], np.int64)
+
+
+def _eye(x: Value, attributes: Mapping[str, Any]) -> Any:
+    if len(x.shape) != 2:
+        raise InvalidError(f"EyeLike of shape {list(x.shape)}")
+    dtype = DTYPES.get(attributes.get("dtype", 0), x.type.dtype)
+    return np.eye(*x.shape, k=attributes.get("k", 0), dtype=dtype)
 
 
 def _standard(node: Any, opset: int) -> bool:

@@ -1,6 +1,7 @@
 """LSTM, GRU and RNN over a sequence, ONNX's weight layout, default activations.
 
-`x [T, N, I]`, `w [D, G*H, I]`, `r [D, G*H, H]`, `b? [D, 2*G*H]`, `h0? [D, N, H]`, LSTM also `c0? [D, N, H]`;
+`x [T, N, I]`, `w [D, G*H, I]`, `r [D, G*H, H]`, `b? [D, 2*G*H]`, `h0? [D, N, H]`, LSTM also `c0? [D, N, H]` and peepholes
+`p? [D, 3*H]`;
 outputs `y [T, D, N, H]`, `h [D, N, H]`, LSTM also `c`. D is 2 for `bidirectional`, else 1.
 """
 
@@ -26,7 +27,9 @@ def _row(op: str, attributes: dict[str, str]) -> Operator:
         )
         bias = ts[3] if len(ts) > 3 else None
         require(bias is None or dims(bias) == (ways, 2 * gates * hidden), "the bias has both halves of every gate")
-        for state in ts[4:]:
+        peepholes = ts[6] if len(ts) > 6 else None
+        require(peepholes is None or dims(peepholes) == (ways, 3 * hidden), "peepholes are [directions, 3 hidden]")
+        for state in ts[4:6]:
             require(state is None or dims(state) == (ways, x[1], hidden), "a state is [directions, batch, hidden]")
         kind = same_dtype(ts, FLOATS)
         state = tensor(kind, (ways, x[1], hidden))
@@ -36,7 +39,7 @@ def _row(op: str, attributes: dict[str, str]) -> Operator:
         x = dims(ts[0])
         return x[0] * x[1] * (prod(dims(ts[1])) + prod(dims(ts[2])))
 
-    return Operator((3, 4 + states), infer, {"direction": "str", **attributes}, macs)
+    return Operator((3, 7 if op == "LSTM" else 5), infer, {"direction": "str", **attributes}, macs)
 
 
 ROWS = {
