@@ -19,7 +19,7 @@ from enum import Enum
 from meshd.config import FACT_BYTES_MAX, FACT_ENTRIES_MAX, FACT_TOMBSTONES_MAX
 from meshd.core.ids import NO_BOOT, Boot, NodeId, SegmentId
 from meshd.core.messages import Fact, FactKey, FactsDelta, FactValue, Held
-from meshd.core.sizes import DELTA_BYTES, fact_bytes
+from meshd.core.sizes import DELTA_BYTES, delta_bytes, fact_bytes
 from meshd.core.view import Hold
 
 
@@ -44,12 +44,15 @@ class FactSet:
     """READY holdings: since when, on this node's clock."""
     floor: int = 0
     """A reader below this must get the whole: tombstones up to here are forgotten."""
+    last_cut: FactsDelta | None = None
+    """The last delta to the present version: the same one is asked for again and again while it is news."""
 
     def write(self, fact: Fact, now_us: int) -> None:
         """Put an entry of a greater version than all there are."""
         self.entries.pop(fact.key, None)
         self.entries[fact.key] = fact
         self.version = fact.version
+        self.last_cut = None
         if isinstance(fact.key, SegmentId):
             self.since_us.pop(fact.key, None)
             if isinstance(fact.value, Held) and fact.value.state is Hold.READY:
@@ -128,6 +131,13 @@ class Facts:
             return None
         if base < facts.floor:
             base = 0
+        cut = facts.last_cut
+        if cut is not None and cut.base == base:
+            return cut if delta_bytes(cut) <= room else self._cut(facts, node, base, room, now_us)
+        return self._cut(facts, node, base, room, now_us)
+
+    @staticmethod
+    def _cut(facts: FactSet, node: NodeId, base: int, room: int, now_us: int) -> FactsDelta | None:
         room -= DELTA_BYTES
         entries: list[Fact] = []
         version = facts.version
@@ -141,7 +151,12 @@ class Facts:
                 version = entries[-1].version if entries else base
                 break
             entries.append(_aged(fact, facts, now_us))
-        return FactsDelta(node, facts.boot, base, version, tuple(entries)) if version > base else None
+        if version <= base:
+            return None
+        delta = FactsDelta(node, facts.boot, base, version, tuple(entries))
+        if version == facts.version:
+            facts.last_cut = delta
+        return delta
 
     def forget(self, node: NodeId) -> None:
         """Its tombstone was collected."""

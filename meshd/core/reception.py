@@ -194,6 +194,8 @@ class Reception:
                     self._rumours.restart_facts(node)
                 self._rumours.put_facts(node, base)
                 self._touch(node)
+            case Merged.OLD if (known.boot, known.version) == (delta.boot, delta.version):
+                self._rumours.heard_facts(node, self._members.count)
             case Merged.GAP if address is not None:
                 self._post.reply(source, address, FactsAsk(node, delta.boot, base))
             case Merged.REFUSED:

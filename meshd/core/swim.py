@@ -71,6 +71,7 @@ class Swim:
         state = before.state if before is not None else None
         record = self._members.apply(rumour, self._context.now_us)
         if record is None:
+            self._rumours.heard(rumour, self._members.count)
             return None
         if rumour.incarnation > 0:
             self._rumours.put(rumour)
@@ -168,9 +169,11 @@ class Swim:
 
     def _confirm(self, record: Record, accuser: NodeId) -> None:
         suspicion = self._suspicions[record.node]
+        accusation = Rumour(State.SUSPECT, record.node, record.boot, record.incarnation, accuser=accuser)
         if not suspicion.confirm(accuser):
+            self._rumours.heard(accusation, self._members.count)
             return
-        self._rumours.put(Rumour(State.SUSPECT, record.node, record.boot, record.incarnation, accuser=accuser))
+        self._rumours.put(accusation)
         if accuser == self._context.me:
             self.probes.watch(record.node)
         self._rearm(record, suspicion)
