@@ -7,7 +7,7 @@ Rule 1: who was met by rumour needs no handshake to be probed; its certificate i
 Rule 2: a new boot of a known node is a stranger until it returns a number (`challenge`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from meshd.config import CHALLENGES_MAX, JOINS_MAX
@@ -49,6 +49,13 @@ class Joins:
         self._strangers: dict[int, _Stranger] = {}
         self._challenges: dict[tuple[NodeId, Boot], tuple[int, int]] = {}
         """Number and when it was last sent."""
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        yield ("joins", len(self._attempts), JOINS_MAX)
+        yield ("joins waiting", len(self._waiting), JOINS_MAX)
+        yield ("strangers", len(self._strangers), CHALLENGES_MAX)
+        yield ("challenges", len(self._challenges), CHALLENGES_MAX)
 
     def invite(self, address: Address, node: NodeId | None) -> None:
         """Join whoever hears there, unless that is under way."""

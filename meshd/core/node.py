@@ -8,11 +8,11 @@ Rule 2: after every step (`_settle`) what changed is shown to `Intent`, told to 
 Rule 3: tokens of `Node` itself are negative, `Intent`'s are positive.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshd.config import MINUTE, MS, NEWS_BYTES_MAX, Timers
+from meshd.config import MEMBERS_MAX, MINUTE, MS, NEWS_BYTES_MAX, TOMBSTONES_MIN, Timers
 from meshd.core.contact import Contacts
 from meshd.core.context import Context
 from meshd.core.dissemination import Rumours
@@ -168,6 +168,14 @@ class Node:
     def context(self) -> Context:
         """Who this node is now: boot, incarnation."""
         return self._context
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit) of all that outsiders can make grow: invariant M9 and the metrics."""
+        yield ("members", len(self.members.records), MEMBERS_MAX)
+        yield ("tombstones", len(self.members.gone), max(TOMBSTONES_MIN, 4 * self.members.most))
+        yield ("rumours", len(self.rumours), 4 * MEMBERS_MAX)
+        yield from self.swim.probes.sizes()
+        yield from self._joins.sizes()
 
     def start(self, now_us: int) -> list[Effect]:
         """Begin a boot. Nothing is sent until the boot's Persist came back."""

@@ -12,7 +12,7 @@ Source: SWIM section 4.3 (round robin); Lifeguard (health, nacks). NB bursts, an
 one ping at 20 % loss suspects a healthy peer in 36 % of probes at N = 2.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -120,6 +120,11 @@ class Probes:
             self._end(probe.target)
             if probe.watch:
                 self._begin(probe.target, watch=True)
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        yield ("probes", len(self._probes), PROBES_MAX)
+        yield ("relays", len(self._relays), RELAYS_MAX)
 
     def _next(self) -> NodeId | None:
         for _ in range(len(self._ring) + len(self._members.live) + 1):

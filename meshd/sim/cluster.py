@@ -16,6 +16,7 @@ from meshd.core.events import Effect, Input, Sighted
 from meshd.core.ids import Address, Boot, NodeId
 from meshd.core.view import State
 from meshd.errors import MeshdError
+from meshd.sim.checkers import unchanged_by
 from meshd.sim.clock import Clock
 from meshd.sim.links import Links
 from meshd.sim.machine import IP_UDP_BYTES, Machine
@@ -59,6 +60,9 @@ class Cluster:
         self.mdns = mdns
         self.dies_loudly = True
         """Does a crash close connections (a process killed), or leave them silent (power lost)?"""
+        self.on_crash: Callable[[int], None] = lambda index: None
+        self.overheard: Callable[[int, int, bytes], None] | None = None
+        """Sees every datagram (from, to, sealed) that arrives: what came once may be sent again by somebody in between."""
         self.refused: list[str] = []
         """Datagrams the codec refused: none, unless a fault made them."""
         key = Random(f"{seed}/mesh key")
@@ -100,6 +104,7 @@ class Cluster:
 
     def crash(self, index: int) -> None:
         """Power one off."""
+        self.on_crash(index)
         self.machines[index].crash()
 
     def run_for(self, us: int) -> None:
@@ -171,10 +176,18 @@ class Cluster:
             )
 
     def _arrive(self, source: Machine, to: Machine, datagram: bytes) -> None:
+        if self.overheard is not None and to.up:
+            self.overheard(source.index, to.index, datagram)
         try:
             to.datagram(source.address, datagram)
         except MeshdError as error:
             self.refused.append(str(error))
+
+    def replay(self, source: Machine, to: Machine, datagram: bytes) -> None:
+        """Bytes that somebody in between puts on the wire: invariant M5 holds them to change nothing."""
+        if to.up and not to.stalled:
+            self.trace.event(self.clock.now_us, to.index, "replay", datagram)
+            unchanged_by(to, lambda: self._arrive(source, to, datagram))
 
     def boots(self) -> dict[NodeId, Boot]:
         """The present boot of each machine that is up."""

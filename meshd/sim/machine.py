@@ -64,7 +64,9 @@ class Machine:
         self.clock_ppm = self._rng.randrange(-100, 101)
         self._timers: dict[TimerId, int] = {}
         self._timer_count = 0
-        self._stalled = False
+        self.stalled = False
+        self.stopped_us = 0
+        """When it last came back from a stall."""
         self._stalled_since_us = 0
         self._queued: list[tuple[bool, Input, bytes]] = []
         self._sealer: Sealer | None = None
@@ -116,20 +118,20 @@ class Machine:
         self._queued.clear()
         self._sealer = self._opener = None
         self.trusted.clear()
-        self._stalled = False
+        self.stalled = False
         self.cluster.links.host_died(self.index)
 
     def stall(self, for_us: int) -> None:
         """Stop the process for a while: nothing is read, no timer fires."""
-        if self._stalled or not self.up:
+        if self.stalled or not self.up:
             return
-        self._stalled, self._stalled_since_us = True, self.cluster.clock.now_us
+        self.stalled, self._stalled_since_us = True, self.cluster.clock.now_us
         self.cluster.clock.after(for_us, self._resume, self.life)
 
     def _resume(self, life: int) -> None:
         if life != self.life or not self.up:
             return
-        self._stalled = False
+        self.stalled, self.stopped_us = False, self.cluster.clock.now_us
         queued, self._queued = self._queued, []
         timers = [item for item in queued if item[0]]
         if timers:
@@ -152,7 +154,7 @@ class Machine:
         """An input reaches the driver."""
         if self.node is None:
             return
-        if self._stalled:
+        if self.stalled:
             self._queued.append((False, input, content))
         else:
             self._step(input, content)
@@ -190,7 +192,7 @@ class Machine:
     def _fire(self, id: TimerId, number: int) -> None:
         if self._timers.get(id) != number or self.node is None:
             return
-        if self._stalled:
+        if self.stalled:
             self._queued.append((True, TimerFired(id), b""))
             return
         del self._timers[id]

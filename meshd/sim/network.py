@@ -39,23 +39,40 @@ class Network:
         self.host_loss: dict[int, float] = {}
         """Extra loss at one machine, both ways."""
         self.sent = self.sent_bytes = self.lost = 0
-        self.overheard: Callable[[int, int, bytes], None] | None = None
-        """Sees every datagram (from, to, body) before its fate: measuring, replaying."""
+
+        self.on_split: Callable[[], None] = lambda: None
+        self.on_heal: Callable[[], None] = lambda: None
 
     # ------------------------------------------------------------ who reaches whom
 
+    @property
+    def whole(self) -> bool:
+        """Do all reach all?"""
+        return not self._side and not self._cut
+
     def split(self, sides: Iterable[Iterable[int]]) -> None:
         """Part the machines; those in no side stay with side 0."""
+        self.on_split()
         self._side = {host: number for number, side in enumerate(sides) for host in side}
 
     def heal(self) -> None:
         """All reach all again."""
-        self._side.clear()
-        self._cut.clear()
+        if not self.whole:
+            self._side.clear()
+            self._cut.clear()
+            self.on_heal()
 
     def cut(self, source: int, to: int) -> None:
         """Nothing passes from `source` to `to` (one way)."""
+        self.on_split()
         self._cut.add((source, to))
+
+    def mend(self, source: int, to: int) -> None:
+        """Undo `cut`."""
+        if (source, to) in self._cut:
+            self._cut.discard((source, to))
+            if self.whole:
+                self.on_heal()
 
     def reaches(self, source: int, to: int) -> bool:
         """Does anything pass?"""
@@ -67,8 +84,6 @@ class Network:
         """Send one; `arrive` is called once, never, or twice."""
         self.sent += 1
         self.sent_bytes += wire_bytes
-        if self.overheard is not None:
-            self.overheard(source, to, body)
         weather, rng = self.weather, self._rng
         if not self.reaches(source, to) or self._is_lost(source, to):
             self.lost += 1

@@ -1,0 +1,137 @@
+"""Invariants of membership and facts, watched from outside after every step. Each names itself as PROTOCOL does.
+
+Rule 1: a checker keeps its own account of the truth; it never asks the node whether the node is right.
+Rule 2: a checker that cannot fail is a defect: for each there is a mutant of its rule in `tests/sim`.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from meshd.config import FACT_ENTRIES_MAX, FACT_TOMBSTONES_MAX
+from meshd.core.dissemination import sends_max
+from meshd.core.events import Effect, Input, Publish, SendDatagram
+from meshd.core.ids import NodeId
+from meshd.core.messages import Ack, Ping, Rumour, Spread
+from meshd.core.view import Member, State
+from meshd.sim.machine import Machine
+
+
+class BrokenError(AssertionError):
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, machine: Machine, what: str) -> None:
+        self.invariant, self.what = invariant, what
+        at_s = machine.cluster.clock.now_us / 1e6
+        super().__init__(f"{invariant} at {at_s:.6f} s on node {machine.index}: {what}")
+
+
+class Checkers:
+    """All per-step checks of one run. Add `check` to `cluster.watchers`."""
+
+    def __init__(self) -> None:
+        self.checked: Counter[str] = Counter()
+        self._truth: dict[NodeId, tuple[int, int]] = {}
+        """Node → the greatest (boot, incarnation) it ever took."""
+        self._seen: dict[tuple[int, int], dict[NodeId, Member]] = {}
+        """(machine, life) → members as last published."""
+        self._facts: dict[tuple[int, int], dict[NodeId, tuple[int, int]]] = {}
+        self._buried: dict[tuple[int, int], dict[NodeId, tuple[int, int]]] = {}
+        self._sends: Counter[tuple[int, int, Rumour]] = Counter()
+        self._largest = 1
+        self._steps = 0
+
+    def check(self, machine: Machine, input: Input, effects: list[Effect]) -> None:
+        """After one step of one node."""
+        assert machine.node is not None
+        context = machine.node.context
+        self._truth[machine.node_id] = max(
+            self._truth.get(machine.node_id, (0, 0)), (context.boot, context.incarnation)
+        )
+        for effect in effects:
+            if isinstance(effect, Publish):
+                self._check_view(machine, effect.view.members)
+            elif isinstance(effect, SendDatagram) and isinstance(effect.message, Ping | Ack | Spread):
+                self._check_sends(machine, effect)
+        self._steps += 1
+        if self._steps % 64 == 0:
+            self._check_sizes(machine)
+
+    def _check_view(self, machine: Machine, members: Mapping[NodeId, Member]) -> None:
+        life = (machine.index, machine.life)
+        seen = self._seen.setdefault(life, {})
+        self._largest = max(self._largest, len(members))
+        for node, member in members.items():
+            before = seen.get(node)
+            if before is member:
+                continue
+            self._check_member(machine, before, member)
+            seen[node] = member
+        for node in [node for node in seen if node not in members]:
+            self._buried.setdefault(life, {})[node] = (seen[node].boot, seen[node].incarnation)
+            del seen[node]
+
+    def _check_member(self, machine: Machine, before: Member | None, member: Member) -> None:
+        node = member.node
+        now = (member.boot, member.incarnation, member.state.value)
+        if now[:2] > self._truth.get(node, (0, 0)):
+            raise BrokenError("M1", machine, f"{node} is known in {now[:2]}, which it never was in")
+        if before is not None and now < (before.boot, before.incarnation, before.state.value):
+            raise BrokenError("M2", machine, f"{node} fell from {before.state} to {member.state}")
+        if node == machine.node_id and member.state not in {State.ALIVE, State.LEFT}:
+            raise BrokenError("M3", machine, f"it lists itself {member.state}")
+        buried = self._buried.get((machine.index, machine.life), {}).get(node)
+        if buried is not None and now[:2] <= buried:
+            raise BrokenError("C4", machine, f"{node} came back from its collected tombstone")
+        assert machine.node is not None
+        facts = machine.node.facts.of(node)
+        known = self._facts.setdefault((machine.index, machine.life), {})
+        if (facts.boot, facts.version) < known.get(node, (0, 0)):
+            raise BrokenError("C3", machine, f"facts of {node} fell below {known[node]}")
+        known[node] = (facts.boot, facts.version)
+        last = 0
+        for fact in facts.entries.values():
+            if not last < fact.version <= facts.version:
+                raise BrokenError("C1", machine, f"facts of {node}: version {fact.version} after {last}")
+            last = fact.version
+        self.checked.update(("M1", "M2", "M3", "C1", "C3", "C4"))
+
+    def _check_sends(self, machine: Machine, effect: SendDatagram) -> None:
+        for rumour in effect.message.news.rumours:
+            # What the accused and the accuser tell each other directly is not gossip.
+            if rumour.subject in {machine.node_id, effect.receiver}:
+                continue
+            key = (machine.index, machine.life, rumour)
+            self._sends[key] += 1
+            limit = sends_max(self._largest, machine.cluster.timers.rumour_sends_factor)
+            if self._sends[key] > limit:
+                raise BrokenError("M4", machine, f"sent {rumour} {self._sends[key]} times, limit {limit}")
+            self.checked["M4"] += 1
+        if len(self._sends) > 200_000:
+            self._sends.clear()
+
+    def _check_sizes(self, machine: Machine) -> None:
+        assert machine.node is not None
+        for name, size, limit in machine.node.sizes():
+            if size > limit:
+                raise BrokenError("M9", machine, f"{name}: {size} entries, limit {limit}")
+        for node in machine.node.members.records:
+            if len(machine.node.facts.of(node).entries) > FACT_ENTRIES_MAX + FACT_TOMBSTONES_MAX:
+                raise BrokenError("M9", machine, f"facts of {node}")
+        self.checked["M9"] += 1
+
+
+def unchanged_by(machine: Machine, deliver: Callable[[], None]) -> None:
+    """M5: what `deliver` brings (forged, cut, replayed) changes nothing that this node knows."""
+    before = _knowledge(machine)
+    deliver()
+    if machine.up and _knowledge(machine) != before:
+        raise BrokenError("M5", machine, "a replayed or forged datagram changed what it knows")
+
+
+def _knowledge(machine: Machine) -> tuple[object, ...]:
+    node = machine.node
+    if node is None:
+        return ()
+    context = node.context
+    records = tuple((r.node, r.order(), r.addresses, r.verified, r.path) for r in node.members.records.values())
+    return (context.boot, context.incarnation, node.sync.root(), records)

@@ -1,0 +1,144 @@
+"""One run: a calm start, a faulty phase with the safety invariants checked after every step, then calm and the liveness ones.
+
+As TigerBeetle's VOPR: whatever the faults were, once they stop for a while everybody is alive everywhere (M7), who is off is
+dead everywhere (M6), and all know the same (M8).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from meshd.config import MINUTE, PROFILES, S
+from meshd.core.view import State
+from meshd.errors import MisuseError
+from meshd.sim.checkers import BrokenError, Checkers
+from meshd.sim.cluster import Cluster
+from meshd.sim.faults import FAULTS, Course, calm
+from meshd.sim.meter import Meter
+
+CALM_US = 60 * S
+"""After the faults: by then nobody live is suspect anywhere (M7)."""
+SETTLE_US = 60 * S
+"""After that: by then all digests are equal (M8), by anti-entropy at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to simulate."""
+
+    nodes: int
+    minutes: float = 1.0
+    seed: int = 1
+    faults: Mapping[str, float] = field(default_factory=dict)
+    """Name → its number, 0 where it takes none."""
+    profile: str = "default"
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.faults) - set(FAULTS))
+        if unknown:
+            raise MisuseError(f"no fault is called {unknown[0]}; there are {', '.join(sorted(FAULTS))}")
+        if self.profile not in PROFILES:
+            raise MisuseError(f"no profile is called {self.profile}; there are {', '.join(sorted(PROFILES))}")
+        if not 2 <= self.nodes <= 10_000:
+            raise MisuseError(f"a mesh of {self.nodes} nodes cannot be simulated; 2 to 10,000 can")
+        if not 0 < self.minutes <= 7 * 24 * 60:
+            raise MisuseError(f"{self.minutes} minutes is not between 0 and a week")
+
+    def command(self) -> str:
+        """What replays this run."""
+        faults = ",".join(f"{name}={value:g}" if value else name for name, value in self.faults.items())
+        words = f"meshd sim --nodes {self.nodes} --minutes {self.minutes:g} --seed {self.seed}"
+        words += f" --faults {faults}" if faults else ""
+        return words + (f" --profile {self.profile}" if self.profile != "default" else "")
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of it."""
+
+    options: Options
+    cluster: Cluster
+    meter: Meter
+    checkers: Checkers
+    course: Course
+    broken: list[str] = field(default_factory=list)
+    """Invariants that failed, in words; the first ends the run."""
+    invariant: str = ""
+    missing: list[str] = field(default_factory=list)
+    """Faults asked for that never happened."""
+    idle_bytes_per_s: float = 0.0
+
+
+def run(options: Options) -> Outcome:
+    """Simulate; never raises for what the mesh does wrong."""
+    cluster = Cluster(options.seed, options.nodes, timers=PROFILES[options.profile])
+    checkers, meter = Checkers(), Meter(cluster)
+    cluster.watchers += [checkers.check, meter.watch]
+    cluster.on_crash, cluster.network.on_split, cluster.network.on_heal = meter.crashed, meter.split, meter.healed
+    meter.start()
+    outcome = Outcome(options, cluster, meter, checkers, Course(cluster, 0))
+    try:
+        _phases(options, outcome)
+    except BrokenError as error:
+        outcome.broken.append(str(error))
+        outcome.invariant = error.invariant
+    return outcome
+
+
+def _phases(options: Options, outcome: Outcome) -> None:
+    cluster = outcome.cluster
+    cluster.start()
+    _within(outcome, "M7", cluster.agreed, 30 * S + options.nodes * 50_000, "the mesh does not come together")
+    cluster.run_for(10 * S)
+    before = cluster.network.sent_bytes
+    cluster.run_for(10 * S)
+    outcome.idle_bytes_per_s = (cluster.network.sent_bytes - before) / 10 / options.nodes
+
+    outcome.course = course = Course(cluster, cluster.clock.now_us + int(options.minutes * MINUTE))
+    for name, value in options.faults.items():
+        FAULTS[name](course, value)
+    cluster.clock.run_until(course.until_us)
+    outcome.missing = [name for name in options.faults if not course.happened[name]]
+
+    calm(course)
+    cluster.run_for(CALM_US)
+    for machine in cluster.up:
+        for other in cluster.up:
+            state = cluster.sees(machine, other)
+            if state is not State.ALIVE:
+                raise BrokenError(
+                    "M7", machine, f"node {other.index} is {state} there, {CALM_US // S} s after the last fault"
+                )
+    outcome.checkers.checked["M7"] += 1
+    _within(outcome, "M8", lambda: len(cluster.digests()) == 1, SETTLE_US, "digests differ")
+    _burial(options, outcome)
+
+
+def _burial(options: Options, outcome: Outcome) -> None:
+    """M6: one more is switched off, for good."""
+    cluster = outcome.cluster
+    victim = cluster.up[options.seed % len(cluster.up)]
+    cluster.crash(victim.index)
+    _within(
+        outcome, "M6", lambda: all(cluster.sees(m, victim) is State.DEAD for m in cluster.up),
+        4 * outcome.cluster.timers.suspicion_max_factor * 10 * S, f"node {victim.index} is off and not dead everywhere",
+    )  # fmt: skip
+
+
+def _within(outcome: Outcome, invariant: str, done: object, within_us: int, what: str) -> None:
+    cluster = outcome.cluster
+    assert callable(done)
+    try:
+        cluster.run_until(done, within_us)
+    except TimeoutError:
+        raise BrokenError(invariant, cluster.up[0], f"{what} within {within_us // S} s") from None
+    outcome.checkers.checked[invariant] += 1
+
+
+def shrink(options: Options, invariant: str) -> Options:
+    """The fewest faults, and the shortest time, with which the same invariant still breaks."""
+    for name in list(options.faults):
+        fewer = {other: value for other, value in options.faults.items() if other != name}
+        trial = Options(options.nodes, options.minutes, options.seed, fewer, options.profile)
+        if run(trial).invariant == invariant:
+            options = trial
+    return options
