@@ -32,21 +32,13 @@ class Course:
         """The generator of one fault."""
         return Random(f"{self.cluster.seed}/fault/{name}")
 
-    def every(self, name: str, mean_us: int, strike: Callable[[Random], None]) -> None:
-        """Strike at random moments, `mean_us` apart on average, until the phase ends."""
-        rng = self.rng(name)
-
-        def strike_and_go_on() -> None:
-            if self.cluster.clock.now_us < self.until_us:
-                strike(rng)
-                again()
-
-        def again() -> None:
-            wait_us = mean_us // 2 + rng.randrange(mean_us)
-            if self.cluster.clock.now_us + wait_us < self.until_us:
-                self.cluster.clock.after(wait_us, strike_and_go_on)
-
-        again()
+    def every(self, name: str, period_us: int, strike: Callable[[Random], None]) -> None:
+        """Strike once in each period, at a random moment of it (and of a phase shorter than that, once)."""
+        rng, clock = self.rng(name), self.cluster.clock
+        begin_us = clock.now_us
+        while begin_us < self.until_us:
+            clock.at(begin_us + rng.randrange(min(period_us, self.until_us - begin_us)), strike, rng)
+            begin_us += period_us
 
     def down(self, index: int, for_us: int) -> None:
         """Power one off and, later, on again."""
@@ -74,10 +66,10 @@ def _crash(course: Course, value: float) -> None:
 
     def strike(rng: Random) -> None:
         course.cluster.dies_loudly = rng.random() < 0.5
-        index, for_us = rng.randrange(len(course.cluster.machines)), rng.randrange(8 * S, 40 * S)
-        if course.cluster.machines[index].up and len(course.cluster.up) > 2:
+        up = course.cluster.up
+        if len(up) > 2:
             course.happened["crash"] += 1
-            course.down(index, for_us)
+            course.down(up[rng.randrange(len(up))].index, rng.randrange(8 * S, 40 * S))
 
     course.every("crash", int(MINUTE / (value or 1)), strike)
 
@@ -87,10 +79,11 @@ def _old_disk(course: Course, value: float) -> None:
     disks: dict[int, dict[str, bytes]] = {}
 
     def strike(rng: Random) -> None:
-        index = rng.randrange(len(course.cluster.machines))
-        machine = course.cluster.machines[index]
-        if not machine.up or len(course.cluster.up) <= 2:
+        up = course.cluster.up
+        if len(up) <= 2:
             return
+        machine = up[rng.randrange(len(up))]
+        index = machine.index
         kept = disks.setdefault(index, dict(machine.disk))
         course.down(index, rng.randrange(1 * S, 5 * S))
         if kept != machine.disk:
@@ -105,6 +98,8 @@ def _stall(course: Course, value: float) -> None:
 
     def strike(rng: Random) -> None:
         up = course.cluster.up
+        if not up:
+            return
         up[rng.randrange(len(up))].stall(rng.randrange(1 * S, 8 * S))
         course.happened["stall"] += 1
 
@@ -286,6 +281,8 @@ def _hints(course: Course, value: float) -> None:
 
     def strike(rng: Random) -> None:
         up = course.cluster.up
+        if len(up) < 2:
+            return
         one, two = up[rng.randrange(len(up))], up[rng.randrange(len(up))]
         if one is not two:
             one.give(Hinted(two.node_id))

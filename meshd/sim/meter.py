@@ -99,6 +99,8 @@ class Meter:
             return  # What the split accused takes a while to be refuted; M7 watches that it is.
         if subject.stopped_us and self.cluster.clock.now_us - subject.stopped_us < 20 * S:
             return
+        if network.host_loss.get(subject.index) or network.host_loss.get(machine.index):
+            return  # Of five pings one arrives, and of five answers one: that is no working network.
         member = machine.node.members.get(subject.node_id) if machine.node is not None else None
         if member is not None and member.boot == subject.boot:
             self.false_dead += 1

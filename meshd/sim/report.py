@@ -1,0 +1,43 @@
+"""SimReport: what a run found, as the versioned document that `meshd sim -o json` prints."""
+
+from typing import Any
+
+from meshd.sim.meter import ms, quantile
+from meshd.sim.run import Outcome
+
+
+def document(outcome: Outcome) -> dict[str, Any]:
+    """The report. Times in milliseconds; null where nothing was measured."""
+    meter, cluster = outcome.meter, outcome.cluster
+    nodes = outcome.options.nodes
+    per_node = [count / nodes for count in meter.bytes_by_second] or [0.0]
+    hours = meter.node_us / 3.6e9
+    return {
+        "apiVersion": "meshd/v1",
+        "kind": "SimReport",
+        "nodes": nodes,
+        "profile": outcome.options.profile,
+        "seed": outcome.options.seed,
+        "virtual_s": round(cluster.clock.now_us / 1e6, 3),
+        "events": cluster.trace.events,
+        "trace_hash": cluster.trace.digest(),
+        "suspect_ms": _quantiles(meter.suspect_us),
+        "dead_all_ms": _quantiles(meter.dead_all_us),
+        "false_dead": meter.false_dead,
+        "false_dead_an_hour_max": round((meter.false_dead or 3) / hours, 6) if hours else None,
+        "node_hours": round(hours, 4),
+        "bytes_per_s": {
+            "idle": round(outcome.idle_bytes_per_s, 1),
+            "mean": round(sum(per_node) / len(per_node), 1),
+            "peak": round(max(per_node), 1),
+        },
+        "view_sizes": len(meter.sizes),
+        "heal_ms": _quantiles(meter.heal_us),
+        "faults": {name: outcome.course.happened[name] for name in outcome.options.faults},
+        "invariants": {"checked": sum(outcome.checkers.checked.values()), "broken": outcome.broken},
+        "replay": outcome.options.command(),
+    }
+
+
+def _quantiles(values: list[int]) -> dict[str, float | int | None]:
+    return {"count": len(values), "p50": ms(quantile(values, 0.5)), "p99": ms(quantile(values, 0.99))}
