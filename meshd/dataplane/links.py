@@ -21,15 +21,16 @@ Buffer = bytes | bytearray | memoryview
 
 
 class Ticket(Protocol):
-    """What became of one frame. Read without a lock; kept by the link's writer thread."""
+    """What became of one frame. Read without a lock: plain ints, written by the link's writer thread."""
+
+    left_us: int
+    """Monotonic time at which the frame's last byte left; 0 until then."""
+    withdrawn: bool
+    """Set it to have a frame that did not begin to leave dropped: nobody waits for it any more."""
 
     @property
     def progress_us(self) -> int:
         """Monotonic time at which bytes of this link last left (or the frame was queued, if none has since)."""
-
-    @property
-    def left_us(self) -> int:
-        """Monotonic time at which the frame's last byte left; 0 until then."""
 
 
 class Receiver(Protocol):

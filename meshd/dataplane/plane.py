@@ -267,7 +267,7 @@ class DataPlane:
                 self._kept[leg] = hand
             case Release(leg):
                 self._kept.pop(leg, None)
-                self._tickets.pop(leg, None)
+                _withdraw(self._tickets.pop(leg, None))
             case Hint(peer):
                 self._hints.hinted(peer)
             case Pair(peer, ok):
@@ -292,6 +292,7 @@ class DataPlane:
         if payload is None:
             return  # Acknowledged or finished meanwhile, by another thread.
         ticket = self._links.send(carry.peer, carry.forward, payload)
+        _withdraw(self._tickets.pop(leg, None))  # Its last candidate made no progress.
         if ticket is None:
             self._step(lambda now_us: self._journey.unsent(carry.peer, leg, now_us))
         else:
@@ -374,6 +375,11 @@ class DataPlane:
         text = f"node {self._me} is stopping; ask another node"
         for id in list(self._waiting):
             self._finish(Finish(id, Failure(Code.UNAVAILABLE, Reason.UNREACHABLE, text, node=self._me), 0), ())
+
+
+def _withdraw(ticket: Ticket | None) -> None:
+    if ticket is not None and not ticket.left_us:
+        ticket.withdrawn = True
 
 
 def _split(payload: memoryview, sizes: Sequence[int]) -> Pieces:

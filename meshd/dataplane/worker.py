@@ -17,22 +17,43 @@ COST_UNKNOWN_US = 5 * MS
 """What a segment is taken to cost before it ran once: enough not to be run on a caller's thread."""
 
 
+EXTRAPOLATION_MAX = 8
+"""A batch so much larger than any seen may take this much longer; more is not assumed, or it would be refused untried."""
+
+
 class Costs:
-    """What each segment takes an item here: an average that follows slowly. One thread writes at a time or a sample is lost."""
+    """What each segment takes here, by the batch's power of two: averages that follow slowly.
+
+    Threads may learn at the same time; a sample is lost then, which an average bears.
+    """
 
     def __init__(self) -> None:
-        self._item_us: dict[SegmentId, float] = {}
+        self._known: dict[SegmentId, dict[int, float]] = {}
 
     def expect_us(self, segment: SegmentId, batch: int, warm_us: int) -> int:
         """`warm_us` is what one item took when the segment was loaded; 0 where that is not known."""
-        return int(self._item_us.get(segment, warm_us or COST_UNKNOWN_US) * batch)
+        known = self._known.get(segment)
+        if not known:
+            return (warm_us or COST_UNKNOWN_US) * min(batch, EXTRAPOLATION_MAX)
+        size = batch.bit_length()
+        if size in known:
+            return int(known[size])
+        smaller = [s for s in known if s < size]
+        if not smaller:
+            return int(known[min(known)])
+        nearest = max(smaller)
+        return int(known[nearest] * min(1 << (size - nearest), EXTRAPOLATION_MAX))
 
     def learn(self, segment: SegmentId, batch: int, took_us: int) -> None:
-        item_us = took_us / batch
-        known = self._item_us.pop(segment, None)
-        while len(self._item_us) >= SEGMENTS_KNOWN_MAX:
-            del self._item_us[next(iter(self._item_us))]
-        self._item_us[segment] = item_us if known is None else known + (item_us - known) / 8
+        """A run of `batch` items took so long."""
+        known = self._known.get(segment)
+        if known is None:
+            while len(self._known) >= SEGMENTS_KNOWN_MAX:
+                del self._known[next(iter(self._known))]
+            known = self._known[segment] = {}
+        size = batch.bit_length()
+        before = known.get(size)
+        known[size] = took_us if before is None else before + (took_us - before) / 8
 
 
 @dataclass(slots=True)

@@ -65,6 +65,7 @@ class Held:
 class FakeTicket:
     progress_us: int
     left_us: int
+    withdrawn: bool = False
 
 
 class FakeLinks:
@@ -128,7 +129,8 @@ class FakeLinks:
 @dataclass
 class FakeNode:
     name: NodeId
-    links: FakeLinks
+    links: Any
+    """`FakeLinks`, unless a test brought real ones."""
     held: dict[SegmentId, Held] = field(default_factory=dict)
     hints: list[NodeId] = field(default_factory=list)
     pairs: list[tuple[NodeId, bool]] = field(default_factory=list)
@@ -149,7 +151,15 @@ class FakeNode:
 class FakeMesh:
     """`plan[i]` are the candidates of segment `i`; `entry` is a node of its own unless it is named there."""
 
-    def __init__(self, plan: list[list[str]], entry: str = "e", name: str = "m", cores: int = 2) -> None:
+    def __init__(
+        self,
+        plan: list[list[str]],
+        entry: str = "e",
+        name: str = "m",
+        cores: int = 2,
+        links_of: Callable[["FakeMesh", NodeId], Any] | None = None,
+    ) -> None:
+        make_links = links_of or FakeLinks
         self.name = name
         self.entry = NodeId(entry)
         self.cut: dict[frozenset[str], None] = {}
@@ -168,14 +178,16 @@ class FakeMesh:
         self.view = self._make_view(self.entry)
         self.nodes: dict[NodeId, FakeNode] = {}
         for n in names:
-            self._add(NodeId(n), cores)
+            self._add(NodeId(n), cores, make_links(self, NodeId(n)))
+        if links_of is not None:
+            return
         for a in self.nodes.values():
             for b in self.nodes:
                 if a.name != b:
                     a.plane.link_changed(b, True)
 
-    def _add(self, name: NodeId, cores: int) -> None:
-        node = FakeNode(name, FakeLinks(self, name))
+    def _add(self, name: NodeId, cores: int, links: Any) -> None:
+        node = FakeNode(name, links)
         for i, segment in enumerate(self.segments):
             if name in segment.succession:
                 id = SegmentId(self.plan.plan_digest, i)
