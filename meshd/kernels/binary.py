@@ -39,7 +39,7 @@ from meshd.kernels.simd import (
     store_rows,
     sub,
 )  # fmt: skip
-from meshd.kernels.strips import PLACE, clear_pads, fill_pads, row_start
+from meshd.kernels.strips import PLACE, clear_pads, fill_pads
 
 LANES = 16
 """Filters side by side: two 512-bit registers, and two bytes of an output word."""
@@ -62,7 +62,6 @@ class Work(NamedTuple):
     panels_a_group: int
     group_words: int
     x_size: int
-    width: int
     mode: int
     scaled: int
     residual: int
@@ -77,7 +76,7 @@ def binary_layer(rows: int) -> Any:
     """The kernel for `rows` positions at once."""
 
     @jit(
-        U8, F4, U8, F4, F4, I8, I4, U8, I8, I8, U8, I4, F4, F4, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
+        U8, F4, U8, F4, F4, I8, I4, U8, I8, I8, I8, U8, I4, F4, F4, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
     )  # fmt: skip
     def compute(
         x,
@@ -90,6 +89,7 @@ def binary_layer(rows: int) -> Any:
         filters,
         classes,
         targets,
+        sources,
         threshold,
         base,
         scale,
@@ -106,7 +106,8 @@ def binary_layer(rows: int) -> Any:
     ):
         """Tiles `[first, last)` of images x panels x spans of positions.
 
-        starts, targets, classes: for each position its first input word, output byte, and row in threshold and base.
+        starts, targets, sources, classes: for each position its first input word, output byte or float, residual float, and
+        row in threshold and base.
         """
         positions = w.positions if w.window else n_rows
         groups = (positions + rows - 1) // rows
@@ -148,9 +149,7 @@ def binary_layer(rows: int) -> Any:
                 if w.residual:
                     if w.window:
                         for r in range(rows):
-                            from_row = image * add_from.size + row_start(
-                                add_from, (m + r) // w.width, (m + r) % w.width
-                            )
+                            from_row = image * add_from.size + at(sources, m + r)
                             for c in range(LANES):
                                 scratch[r * LANES + c] = residual[from_row + (o + c) * add_from.plane] if c < n else 0
                         value = add(value, load_rows(rows, LANES, scratch, 0, LANES))
@@ -167,7 +166,7 @@ def binary_layer(rows: int) -> Any:
                 else:
                     store_rows(scratch, 0, LANES, rows, value)
                     for r in range(rows):
-                        to_row = image * to.size + row_start(to, (m + r) // w.width, (m + r) % w.width)
+                        to_row = image * to.size + at(targets, m + r)
                         for c in range(n):
                             out[to_row + (o + c) * to.plane] = scratch[r * LANES + c]
 

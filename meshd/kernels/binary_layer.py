@@ -142,18 +142,19 @@ class BinaryLayer(Kernel):
         source, to = self.input_layout, self.output_layout
         assert isinstance(source, Bits)
         window = self.window
-        positions, width = (window.out[0] * window.out[1], window.out[1]) if window else (0, 1)
+        positions = window.out[0] * window.out[1] if window else 0
+        octets_a_row = 8 * to.words if isinstance(to, Bits) else 0
+        self._targets = self._sources = np.arange(BINARY_ROWS, dtype=np.int64) * octets_a_row
         if window:
-            self._targets = window.targets(to, to.words * 8) if isinstance(to, Bits) else np.zeros(positions, np.int64)
-        else:
-            self._targets = np.arange(BINARY_ROWS, dtype=np.int64) * 8 * (to.words if isinstance(to, Bits) else 0)
+            self._targets = window.targets(to) * (8 if isinstance(to, Bits) else 1)
+            self._sources = window.targets(self.residual_layout)
         mode = PLANES if window else ROWS
         if self.tail.bits:
             mode = SIGN if self.tail.residual else THRESHOLD
         self._work = Work(
             window=int(window is not None), positions=positions, words=len(self._offset), outputs=to.channels,
             panels=self._panels, panels_a_group=self._panels_a_group, group_words=self._group_words,
-            x_size=source.size, width=width, mode=mode, scaled=int(self.tail.scale is not None),
+            x_size=source.size, mode=mode, scaled=int(self.tail.scale is not None),
             residual=int(self.tail.residual), bottom=to.bottom if isinstance(to, Bits) else 0,
         )  # fmt: skip
         self._to, self._added = place(to), place(self.residual_layout)
@@ -176,7 +177,7 @@ class BinaryLayer(Kernel):
         compute: Any = self._many if self._rows(rows) > 1 else self._one
         compute(
             x, floats, words, added, scratch, self._starts, self._offset, self._filters, self._classes,
-            self._targets, self._flat_threshold, self._flat_base, self._scale, self._bias,
+            self._targets, self._sources, self._flat_threshold, self._flat_base, self._scale, self._bias,
             self.tail.low, self.tail.high, self._fill, self._work, self._to, self._added, rows, first, last,
         )  # fmt: skip
 

@@ -102,10 +102,16 @@ class Window:
         (kh, kw), (dh, dw) = self.kernel, self.dilations
         return np.asarray((np.arange(kh)[:, None] * dh * source.pitch + np.arange(kw) * dw).ravel() * unit, np.int64)
 
-    def targets(self, to: Bits | Octets, unit: int) -> NDArray[np.int64]:
-        """Where each output position lies in `to`, positions being `unit` apart."""
+    def targets(self, to: Layout | None) -> NDArray[np.int64]:
+        """Where output position (i, j) of channel 0 lies in a layout, in its elements; zeros for none."""
         row, column = np.divmod(np.arange(self.out[0] * self.out[1], dtype=np.int64), self.out[1])
-        return np.asarray(((row + to.top) * to.pitch + column + to.left) * unit, np.int64)
+        if to is None:
+            return np.zeros(len(row), np.int64)
+        u, v = row + to.top, column + to.left
+        if isinstance(to, Planes):
+            sh, sw = to.strides
+            return np.asarray((u % sh * sw + v % sw) * to.phase + u // sh * to.pitch + v // sw, np.int64)
+        return np.asarray((u * to.pitch + v) * (to.words if isinstance(to, Bits) else to.stride), np.int64)
 
 
 @dataclass(eq=False)

@@ -30,7 +30,7 @@ from meshd.kernels.simd import (
     store_first,
     store_rows,
 )  # fmt: skip
-from meshd.kernels.strips import PLACE, fill_octets, fill_pads, row_start
+from meshd.kernels.strips import PLACE, fill_octets, fill_pads
 
 SPAN = 8
 """Groups of positions a tile."""
@@ -51,7 +51,6 @@ class Work(NamedTuple):
     group_octets: int
     x_size: int
     x_stride: int
-    width: int
     mode: int
     scaled: int
     residual: int
@@ -67,10 +66,10 @@ def int8_layer(rows: int, lanes: int) -> Any:
     """The kernel for `rows` positions and `lanes` outputs at once."""
 
     @jit(
-        U1, F4, U1, F4, F4, I8, I4, I4, I8, I4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
+        U1, F4, U1, F4, F4, I8, I4, I4, I8, I8, I4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
     )  # fmt: skip
     def compute(
-        x, out, octets, residual, scratch, starts, offset, filters, targets, base, scale, bias, low, high, fill, step, w,
+        x, out, octets, residual, scratch, starts, offset, filters, targets, sources, base, scale, bias, low, high, fill, step, w,
         to, add_from, n_rows, first, last,
     ):  # fmt: skip
         """Tiles `[first, last)` of images x panels x spans of positions; `step` is the scale of what is written."""
@@ -107,9 +106,7 @@ def int8_layer(rows: int, lanes: int) -> Any:
                 if w.residual:
                     if w.window:
                         for r in range(rows):
-                            from_row = image * add_from.size + row_start(
-                                add_from, (m + r) // w.width, (m + r) % w.width
-                            )
+                            from_row = image * add_from.size + at(sources, m + r)
                             for c in range(lanes):
                                 scratch[r * lanes + c] = residual[from_row + (o + c) * add_from.plane] if c < n else 0
                         value = add(value, load_rows(rows, lanes, scratch, 0, lanes))
@@ -135,7 +132,7 @@ def int8_layer(rows: int, lanes: int) -> Any:
                 else:
                     store_rows(scratch, 0, lanes, rows, value)
                     for r in range(rows):
-                        to_row = image * to.size + row_start(to, (m + r) // w.width, (m + r) % w.width)
+                        to_row = image * to.size + at(targets, m + r)
                         for c in range(n):
                             out[to_row + (o + c) * to.plane] = scratch[r * lanes + c]
 

@@ -78,14 +78,14 @@ class Int8Layer(Kernel):
         source, to, window = self.input_layout, self.output_layout, self.window
         assert isinstance(source, Octets)
         mode = OCTETS if isinstance(to, Octets) else PLANES if window else ROWS
-        positions, width = (window.out[0] * window.out[1], window.out[1]) if window else (0, 1)
-        self._targets = np.zeros(max(positions, self._many_rows), np.int64)
-        if window and isinstance(to, Octets):
-            self._targets = window.targets(to, to.stride)
+        positions = window.out[0] * window.out[1] if window else 0
+        self._targets = self._sources = np.zeros(self._many_rows, np.int64)
+        if window:
+            self._targets, self._sources = window.targets(to), window.targets(self.residual_layout)
         self._work = Work(
             window=int(window is not None), positions=positions, words=len(self._offset), outputs=to.channels,
             panels=self._panels, panels_a_group=self._panels_a_group, group_octets=self._group_octets,
-            x_size=source.size, x_stride=source.stride, width=width, mode=mode,
+            x_size=source.size, x_stride=source.stride, mode=mode,
             scaled=int(self.tail.scale is not None), residual=int(self.tail.residual),
             bottom=to.bottom if isinstance(to, Octets) else 0, zero=to.zero if isinstance(to, Octets) else 0,
         )  # fmt: skip
@@ -109,8 +109,8 @@ class Int8Layer(Kernel):
         added = _NO_FLOATS if residual is None else residual
         compute: Any = self._many if self._rows(rows) > 1 else self._one
         compute(
-            x, floats, octets, added, scratch, self._starts, self._offset, self._filters, self._targets, self._base,
-            self._scale, self._bias, self.tail.low, self.tail.high, self._fill, self._step, self._work, self._to,
+            x, floats, octets, added, scratch, self._starts, self._offset, self._filters, self._targets, self._sources,
+            self._base, self._scale, self._bias, self.tail.low, self.tail.high, self._fill, self._step, self._work, self._to,
             self._added, rows, first, last,
         )  # fmt: skip
 

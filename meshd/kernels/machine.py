@@ -18,6 +18,7 @@ class Machine:
     registers: int
     popcount: bool = False
     vnni: bool = False
+    x86: bool = True
 
 
 @cache
@@ -32,7 +33,7 @@ def this_machine() -> Machine:
         features = {word[1:] for word in forced.split(",") if word.startswith("+")}
     cpu = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
     if platform.machine() in {"aarch64", "arm64"}:
-        return Machine(cpu, 16, 32, popcount=True)
+        return Machine(cpu, 16, 32, popcount=True, x86=False)
     if "avx512f" in features and "avx512bw" in features:
         return Machine(cpu, 64, 32, "avx512vpopcntdq" in features, "avx512vnni" in features)
     if "avx2" in features and "fma" in features:

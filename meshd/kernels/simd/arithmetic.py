@@ -190,6 +190,8 @@ def count_differing(typingctx: Any, acc: Any, array: Any, starts: Any, offset: A
 
 VNNI = {16: "512", 8: "256"} if this_machine().vnni else {}
 """Lanes of int32 for which this CPU has vpdpbusd, and LLVM's name for the width."""
+MADD = {16: "avx512.pmaddw.d.512", 8: "avx2.pmadd.wd", 4: "sse2.pmadd.wd"} if this_machine().x86 else {}
+"""The same for vpmaddwd: products of 16-bit halves, added in pairs."""
 
 
 def _dot4(builder: Any, acc: Any, x: Any, w: Any) -> Any:
@@ -204,8 +206,22 @@ def _dot4(builder: Any, acc: Any, x: Any, w: Any) -> Any:
     def number(value: int) -> Any:
         return ir.Constant(acc.type, [value] * lanes)
 
+    if lanes in MADD:
+        # NB not vpmaddubsw, which saturates: two products of bytes need 17 bits.
+        halves = ir.VectorType(ir.IntType(16), 2 * lanes)
+        kind = ir.FunctionType(acc.type, [halves, halves])
+        madd = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{MADD[lanes]}")
+        eight = ir.Constant(halves, [8] * (2 * lanes))
+        pairs = builder.bitcast(w, halves)
+        for a, b in (
+            (x, builder.ashr(builder.shl(pairs, eight), eight)),
+            (builder.lshr(x, number(8)), builder.ashr(pairs, eight)),
+        ):
+            low = builder.bitcast(builder.and_(a, number(0x00FF00FF)), halves)
+            acc = builder.add(acc, builder.call(madd, [low, b]))
+        return acc
     for byte in range(4):
-        # Factors of nine and eight bits: LLVM finds the multiplication of halves (vpmaddwd, smlal).
+        # Factors of nine and eight bits: LLVM finds the multiplication of halves (smlal).
         a = builder.and_(builder.lshr(x, number(8 * byte)), number(255))
         b = builder.ashr(builder.shl(w, number(24 - 8 * byte)), number(24))
         acc = builder.add(acc, builder.mul(a, b))
