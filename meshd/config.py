@@ -144,7 +144,34 @@ FACT_ENTRIES_MAX: Final = 512
 FACT_BYTES_MAX: Final = 64 * KIB
 DEPLOYMENTS_MAX: Final = 4_096
 VECTOR_ENTRIES_MAX: Final = 256
+HEADS_MAX: Final = 16
+"""Concurrent deploys of one name: more people at once are not told apart."""
 PLANS_PER_DEPLOYMENT_MAX: Final = 4
+OFFERS_REMEMBERED_MAX: Final = 64
+"""Offers a node bid on whose award may still come."""
+PLANNERS_MAX: Final = 4
+"""Nodes that try to plan, by rank, before a matter rests until the mesh changes."""
+LOAD_RETRY_US: Final = 1 * S
+LOAD_RETRY_MAX_US: Final = 60 * S
+"""A load that failed is tried again after 1 s, then twice as long each time, up to this."""
+RATE_UNKNOWN: Final = 50_000_000
+"""Multiply-accumulates a second assumed of a cost class that a node did not measure: slow, so that others go first."""
+BID_WINDOW_US: Final = 400 * MS
+"""A planner waits so long for bids: a round trip on a bad link; the dead and the deaf are left out."""
+AWARD_WINDOW_US: Final = 500 * MS
+ROUNDS_MAX: Final = 3
+"""Of one negotiation, each without those who refused."""
+TOLD_AT_ONCE_MAX: Final = 16
+"""Nodes told of a new record or plan by link at once; the rest hear the rumour."""
+DEPLOY_ANSWER_US: Final = 60 * S
+DRAIN_ANSWER_US: Final = 120 * S
+DISKS_MIN: Final = 3
+"""Nodes that keep a live deployment's blobs: two may die at once."""
+FETCH_AGAIN_US: Final = 10 * S
+PLAN_AGAIN_US: Final = 30 * S
+"""A planner that found no way tries again after this, or at once when the mesh changed."""
+READY_YOUNG_US: Final = 60 * S
+"""A holder READY for less stands behind its neighbour: it may be flapping."""
 SEGMENTS_MAX: Final = 64
 SUCCESSION_MAX: Final = 16
 TIMERS_MAX: Final = 65_536

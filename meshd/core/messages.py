@@ -11,6 +11,7 @@ Fields, units and limits: `proto/meshd/v1/gossip.proto` and `control.proto`.
 from dataclasses import dataclass
 
 from meshd.core.ids import Address, Boot, Digest, NodeId, SegmentId
+from meshd.core.intent_messages import IntentMessage, KeptIntent
 from meshd.core.view import Hold, State
 
 # ---------------------------------------------------------------- rumours
@@ -310,8 +311,8 @@ class SyncItems:
 
 SyncMessage = SyncRoot | SyncBuckets | SyncDigests | SyncItems
 
-LinkMessage = SyncMessage
-"""Every message a control link may carry. Deployments and plans add theirs here."""
+LinkMessage = SyncMessage | IntentMessage
+"""Every message a control link may carry."""
 
 # ---------------------------------------------------------------- kept on disk
 
@@ -330,5 +331,5 @@ class KeptPeer:
     addresses: tuple[Address, ...]
 
 
-Kept = KeptBoot | KeptPeer
-"""Every value `Persist` may carry; deployments and plans add theirs."""
+Kept = KeptBoot | KeptPeer | KeptIntent
+"""Every value `Persist` may carry."""

@@ -23,27 +23,28 @@ _sym_db = _symbol_database.Default()
 
 
 from meshd.v1 import gossip_pb2 as meshd_dot_v1_dot_gossip__pb2
+from meshd.v1 import intent_pb2 as meshd_dot_v1_dot_intent__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16meshd/v1/control.proto\x12\x08meshd.v1\x1a\x15meshd/v1/gossip.proto\"\xc7\x01\n\x0bLinkMessage\x12\'\n\tsync_root\x18\x01 \x01(\x0b\x32\x12.meshd.v1.SyncRootH\x00\x12-\n\x0csync_buckets\x18\x02 \x01(\x0b\x32\x15.meshd.v1.SyncBucketsH\x00\x12-\n\x0csync_digests\x18\x03 \x01(\x0b\x32\x15.meshd.v1.SyncDigestsH\x00\x12)\n\nsync_items\x18\x04 \x01(\x0b\x32\x13.meshd.v1.SyncItemsH\x00\x42\x06\n\x04\x62ody\"\x18\n\x08SyncRoot\x12\x0c\n\x04root\x18\x01 \x01(\x06\"\x1d\n\x0bSyncBuckets\x12\x0e\n\x06hashes\x18\x01 \x03(\x06\"p\n\x0bSyncDigests\x12\x0f\n\x07\x62uckets\x18\x01 \x03(\r\x12\'\n\x07members\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"\xaa\x01\n\x0cMemberDigest\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62oot\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.meshd.v1.MemberState\x12\x12\n\nfacts_boot\x18\x05 \x01(\x06\x12\x15\n\rfacts_version\x18\x06 \x01(\x04\x12\x18\n\x10\x63\x65rtificate_hash\x18\x07 \x01(\x06\"\x83\x01\n\tSyncItems\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.meshd.v1.MemberItem\x12&\n\x06wanted\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"w\n\nMemberItem\x12 \n\x06rumour\x18\x01 \x01(\x0b\x32\x10.meshd.v1.Rumour\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12#\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x14.meshd.v1.FactsDelta\x12\r\n\x05\x61ge_s\x18\x04 \x01(\rb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16meshd/v1/control.proto\x12\x08meshd.v1\x1a\x15meshd/v1/gossip.proto\x1a\x15meshd/v1/intent.proto\"\xef\x03\n\x0bLinkMessage\x12\'\n\tsync_root\x18\x01 \x01(\x0b\x32\x12.meshd.v1.SyncRootH\x00\x12-\n\x0csync_buckets\x18\x02 \x01(\x0b\x32\x15.meshd.v1.SyncBucketsH\x00\x12-\n\x0csync_digests\x18\x03 \x01(\x0b\x32\x15.meshd.v1.SyncDigestsH\x00\x12)\n\nsync_items\x18\x04 \x01(\x0b\x32\x13.meshd.v1.SyncItemsH\x00\x12 \n\x05offer\x18\x10 \x01(\x0b\x32\x0f.meshd.v1.OfferH\x00\x12\x1c\n\x03\x62id\x18\x11 \x01(\x0b\x32\r.meshd.v1.BidH\x00\x12$\n\x07\x64\x65\x63line\x18\x12 \x01(\x0b\x32\x11.meshd.v1.DeclineH\x00\x12 \n\x05\x61ward\x18\x13 \x01(\x0b\x32\x0f.meshd.v1.AwardH\x00\x12\"\n\x06\x61\x63\x63\x65pt\x18\x14 \x01(\x0b\x32\x10.meshd.v1.AcceptH\x00\x12\"\n\x06reject\x18\x15 \x01(\x0b\x32\x10.meshd.v1.RejectH\x00\x12)\n\nintent_ask\x18\x16 \x01(\x0b\x32\x13.meshd.v1.IntentAskH\x00\x12+\n\x0bintent_tell\x18\x17 \x01(\x0b\x32\x14.meshd.v1.IntentTellH\x00\x42\x06\n\x04\x62ody\"\x18\n\x08SyncRoot\x12\x0c\n\x04root\x18\x01 \x01(\x06\"\x1d\n\x0bSyncBuckets\x12\x0e\n\x06hashes\x18\x01 \x03(\x06\"p\n\x0bSyncDigests\x12\x0f\n\x07\x62uckets\x18\x01 \x03(\r\x12\'\n\x07members\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"\xaa\x01\n\x0cMemberDigest\x12\x0c\n\x04node\x18\x01 \x01(\x0c\x12\x0c\n\x04\x62oot\x18\x02 \x01(\x06\x12\x13\n\x0bincarnation\x18\x03 \x01(\r\x12$\n\x05state\x18\x04 \x01(\x0e\x32\x15.meshd.v1.MemberState\x12\x12\n\nfacts_boot\x18\x05 \x01(\x06\x12\x15\n\rfacts_version\x18\x06 \x01(\x04\x12\x18\n\x10\x63\x65rtificate_hash\x18\x07 \x01(\x06\"\x83\x01\n\tSyncItems\x12%\n\x07members\x18\x01 \x03(\x0b\x32\x14.meshd.v1.MemberItem\x12&\n\x06wanted\x18\x02 \x03(\x0b\x32\x16.meshd.v1.MemberDigest\x12\'\n\x07intents\x18\x03 \x03(\x0b\x32\x16.meshd.v1.IntentRumour\"w\n\nMemberItem\x12 \n\x06rumour\x18\x01 \x01(\x0b\x32\x10.meshd.v1.Rumour\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12#\n\x05\x66\x61\x63ts\x18\x03 \x01(\x0b\x32\x14.meshd.v1.FactsDelta\x12\r\n\x05\x61ge_s\x18\x04 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'meshd.v1.control_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LINKMESSAGE']._serialized_start=60
-  _globals['_LINKMESSAGE']._serialized_end=259
-  _globals['_SYNCROOT']._serialized_start=261
-  _globals['_SYNCROOT']._serialized_end=285
-  _globals['_SYNCBUCKETS']._serialized_start=287
-  _globals['_SYNCBUCKETS']._serialized_end=316
-  _globals['_SYNCDIGESTS']._serialized_start=318
-  _globals['_SYNCDIGESTS']._serialized_end=430
-  _globals['_MEMBERDIGEST']._serialized_start=433
-  _globals['_MEMBERDIGEST']._serialized_end=603
-  _globals['_SYNCITEMS']._serialized_start=606
-  _globals['_SYNCITEMS']._serialized_end=737
-  _globals['_MEMBERITEM']._serialized_start=739
-  _globals['_MEMBERITEM']._serialized_end=858
+  _globals['_LINKMESSAGE']._serialized_start=83
+  _globals['_LINKMESSAGE']._serialized_end=578
+  _globals['_SYNCROOT']._serialized_start=580
+  _globals['_SYNCROOT']._serialized_end=604
+  _globals['_SYNCBUCKETS']._serialized_start=606
+  _globals['_SYNCBUCKETS']._serialized_end=635
+  _globals['_SYNCDIGESTS']._serialized_start=637
+  _globals['_SYNCDIGESTS']._serialized_end=749
+  _globals['_MEMBERDIGEST']._serialized_start=752
+  _globals['_MEMBERDIGEST']._serialized_end=922
+  _globals['_SYNCITEMS']._serialized_start=925
+  _globals['_SYNCITEMS']._serialized_end=1056
+  _globals['_MEMBERITEM']._serialized_start=1058
+  _globals['_MEMBERITEM']._serialized_end=1177
 # @@protoc_insertion_point(module_scope)

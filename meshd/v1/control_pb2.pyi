@@ -1,4 +1,5 @@
 from meshd.v1 import gossip_pb2 as _gossip_pb2
+from meshd.v1 import intent_pb2 as _intent_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -8,16 +9,32 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class LinkMessage(_message.Message):
-    __slots__ = ("sync_root", "sync_buckets", "sync_digests", "sync_items")
+    __slots__ = ("sync_root", "sync_buckets", "sync_digests", "sync_items", "offer", "bid", "decline", "award", "accept", "reject", "intent_ask", "intent_tell")
     SYNC_ROOT_FIELD_NUMBER: _ClassVar[int]
     SYNC_BUCKETS_FIELD_NUMBER: _ClassVar[int]
     SYNC_DIGESTS_FIELD_NUMBER: _ClassVar[int]
     SYNC_ITEMS_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    BID_FIELD_NUMBER: _ClassVar[int]
+    DECLINE_FIELD_NUMBER: _ClassVar[int]
+    AWARD_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_FIELD_NUMBER: _ClassVar[int]
+    REJECT_FIELD_NUMBER: _ClassVar[int]
+    INTENT_ASK_FIELD_NUMBER: _ClassVar[int]
+    INTENT_TELL_FIELD_NUMBER: _ClassVar[int]
     sync_root: SyncRoot
     sync_buckets: SyncBuckets
     sync_digests: SyncDigests
     sync_items: SyncItems
-    def __init__(self, sync_root: _Optional[_Union[SyncRoot, _Mapping]] = ..., sync_buckets: _Optional[_Union[SyncBuckets, _Mapping]] = ..., sync_digests: _Optional[_Union[SyncDigests, _Mapping]] = ..., sync_items: _Optional[_Union[SyncItems, _Mapping]] = ...) -> None: ...
+    offer: _intent_pb2.Offer
+    bid: _intent_pb2.Bid
+    decline: _intent_pb2.Decline
+    award: _intent_pb2.Award
+    accept: _intent_pb2.Accept
+    reject: _intent_pb2.Reject
+    intent_ask: _intent_pb2.IntentAsk
+    intent_tell: _intent_pb2.IntentTell
+    def __init__(self, sync_root: _Optional[_Union[SyncRoot, _Mapping]] = ..., sync_buckets: _Optional[_Union[SyncBuckets, _Mapping]] = ..., sync_digests: _Optional[_Union[SyncDigests, _Mapping]] = ..., sync_items: _Optional[_Union[SyncItems, _Mapping]] = ..., offer: _Optional[_Union[_intent_pb2.Offer, _Mapping]] = ..., bid: _Optional[_Union[_intent_pb2.Bid, _Mapping]] = ..., decline: _Optional[_Union[_intent_pb2.Decline, _Mapping]] = ..., award: _Optional[_Union[_intent_pb2.Award, _Mapping]] = ..., accept: _Optional[_Union[_intent_pb2.Accept, _Mapping]] = ..., reject: _Optional[_Union[_intent_pb2.Reject, _Mapping]] = ..., intent_ask: _Optional[_Union[_intent_pb2.IntentAsk, _Mapping]] = ..., intent_tell: _Optional[_Union[_intent_pb2.IntentTell, _Mapping]] = ...) -> None: ...
 
 class SyncRoot(_message.Message):
     __slots__ = ("root",)

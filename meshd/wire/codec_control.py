@@ -11,6 +11,7 @@ from meshd.core import messages as core
 from meshd.core.ids import Boot
 from meshd.errors import InvalidError, MisuseError
 from meshd.v1 import control_pb2 as pb
+from meshd.wire import codec_intent
 from meshd.wire.codec_facts import COUNT_MAX, delta, put_delta
 from meshd.wire.codec_gossip import certificate, intent, member_state, put_intent, put_rumour, rumour
 from meshd.wire.fields import bounded, counted, node, node_bytes
@@ -150,6 +151,7 @@ _ENCODE: dict[type, Callable[[pb.LinkMessage, Any], None]] = {
     core.SyncBuckets: _put_buckets,
     core.SyncDigests: _put_digests,
     core.SyncItems: _put_items,
+    **codec_intent.ENCODE,
 }
 
 _DECODE: dict[str, Callable[[Any], core.LinkMessage]] = {
@@ -157,4 +159,5 @@ _DECODE: dict[str, Callable[[Any], core.LinkMessage]] = {
     "sync_buckets": _buckets,
     "sync_digests": _digests,
     "sync_items": _items,
+    **codec_intent.DECODE,
 }

@@ -1,0 +1,106 @@
+"""The mesh as planning and ownership see it: who lives, who holds what, who may be asked.
+
+Rule 1: live is ALIVE or SUSPECT; repair counts the dead only, routes put suspects last.
+Rule 2: what this node holds is what its own shelf says, not what its facts said a moment ago.
+"""
+
+from collections.abc import Mapping
+
+from meshd.core.ids import Boot, NodeId, SegmentId, rank
+from meshd.core.ownership import SERVING, Holder, servable
+from meshd.core.placement import GIGABIT
+from meshd.core.plan import Plan, Policy
+from meshd.core.view import Hold, Holding, Member, State
+
+LIVE = (State.ALIVE, State.SUSPECT)
+
+
+class Mesh:
+    """Rebuilt by `update` whenever membership, facts, or this node's holdings changed."""
+
+    def __init__(self, me: NodeId) -> None:
+        self.me = me
+        self.members: Mapping[NodeId, Member] = {}
+        self.draining = False
+        self.live: list[Member] = []
+        """By id."""
+        self.holders: dict[SegmentId, list[Holder]] = {}
+        self.print: tuple[object, ...] = ()
+        """Changes when what could be planned changes: who lives, in which boot, with how much memory, draining or not."""
+        self.print_changed_us = 0
+        self._known_since: dict[tuple[NodeId, Boot], int] = {}
+
+    def update(self, members: Mapping[NodeId, Member], own: tuple[Holding, ...], draining: bool, now_us: int) -> None:
+        """Take in the members, with `own` as this node's holdings."""
+        self.members, self.draining = members, draining
+        self._known_since = {
+            (n, m.boot): self._known_since.get((n, m.boot), now_us)
+            for n, m in sorted(members.items())
+            if m.state in LIVE
+        }
+        self.live = [m for n, m in sorted(members.items()) if m.state in LIVE or n == self.me]
+        self.holders = {}
+        for member in self.live:
+            for holding in own if member.node == self.me else member.holdings:
+                self.holders.setdefault(holding.segment, []).append(
+                    Holder(
+                        member.node,
+                        holding.state,
+                        member.state is State.SUSPECT and member.node != self.me,
+                        now_us - holding.ready_since_us if holding.state in SERVING else 0,
+                        holding.measured_us,
+                    )
+                )
+        print_ = tuple((m.node, m.boot, m.capacity.memory_bytes, self.drains(m)) for m in self.live)
+        if print_ != self.print:
+            self.print, self.print_changed_us = print_, now_us
+
+    def boot(self) -> Boot:
+        """This node's own boot, as membership told."""
+        me = self.members.get(self.me)
+        return Boot(0) if me is None else me.boot
+
+    def known_since_us(self, member: Member) -> int:
+        """When this boot of a member was first seen live here."""
+        return self._known_since.get((member.node, member.boot), 0)
+
+    def servable(self, plan: Plan) -> bool:
+        """Whether `plan` serves, as seen from here."""
+        return servable(plan, self.holders)
+
+    def holds(self, plan: Plan, index: int, node: NodeId) -> Hold | None:
+        """What `node` says of a segment."""
+        for holder in self.holders.get(SegmentId(plan.plan_digest, index), ()):
+            if holder.node == node:
+                return holder.state
+        return None
+
+    def anything_held(self, plan: Plan) -> bool:
+        """Whether some live node holds a segment of it."""
+        return any(SegmentId(plan.plan_digest, i) in self.holders for i in range(len(plan.segments)))
+
+    def may_serve(self, member: Member, policy: Policy) -> bool:
+        """Whether a policy's labels admit a member, and it takes part."""
+        labels = member.capacity.labels
+        fits = all(label in labels for label in policy.keep_to) and not any(label in labels for label in policy.avoid)
+        return fits and not self.drains(member)
+
+    def drains(self, member: Member) -> bool:
+        """Whether a member gives up what it holds."""
+        return self.draining if member.node == self.me else member.draining
+
+    def planners(self, name: str) -> list[NodeId]:
+        """Who plans for a deployment, first to last: alive nodes by rendezvous, those that drain only if no other is."""
+        alive = [m for m in self.live if m.state is State.ALIVE or m.node == self.me]
+        staying = [m.node for m in alive if not self.drains(m)] or [m.node for m in alive] or [self.me]
+        return sorted(staying, key=lambda node: rank(name, node), reverse=True)
+
+    def sources(self, model: str) -> tuple[NodeId, ...]:
+        """Live nodes other than this with a model on disk."""
+        return tuple(m.node for m in self.live if m.node != self.me and model in m.models)
+
+
+def bandwidth_bps(member: Member | None) -> int:
+    """What a node's network carries: the most it measured on any of its links, a gigabit until it measured one."""
+    links = () if member is None else member.links
+    return max((link.bandwidth_bps for link in links), default=0) or GIGABIT

@@ -1,0 +1,101 @@
+"""How records and plans reach everybody: a rumour carries a key; who never saw what it stands for asks by link.
+
+Rule 1: what comes by link is merged, never obeyed: a record must be signed, a plan must cover its model once.
+Rule 2: a key is asked for once a second at most, and not again once it was told.
+"""
+
+from meshd.config import DEPLOYMENTS_MAX, LAYERS_MAX, SEGMENTS_MAX, SUCCESSION_MAX, S
+from meshd.core.events import Deploy, Effect, Report, SendLink
+from meshd.core.ids import NodeId
+from meshd.core.intent_messages import IntentAsk, IntentTell
+from meshd.core.ledger import NO_PLAN, PART_BYTES, Ledger
+from meshd.core.plan import Plan
+from meshd.core.registry import Record
+
+ASK_AGAIN_US = 1 * S
+ASKED_MAX = 32
+
+
+def heard(ledger: Ledger, source: NodeId, name: str, key: bytes, now_us: int) -> list[Effect]:
+    """`source` advertises `key`: ask for it if any of it was never seen here."""
+    if len(key) != 2 * PART_BYTES or (name not in ledger.matters and len(ledger.matters) >= DEPLOYMENTS_MAX):
+        return []
+    matter = ledger.matters.get(name)
+    if matter is not None:
+        heads, plan = key[:PART_BYTES], key[PART_BYTES:]
+        if heads in matter.seen and (plan == NO_PLAN or plan in matter.seen):
+            return []
+    matter = ledger.matter(name)
+    if now_us - matter.asked.get(key, -ASK_AGAIN_US) < ASK_AGAIN_US:
+        return []
+    matter.asked[key] = now_us
+    while len(matter.asked) > ASKED_MAX:
+        del matter.asked[next(iter(matter.asked))]
+    return [SendLink(source, IntentAsk(name))]
+
+
+def asked(ledger: Ledger, source: NodeId, ask: IntentAsk) -> list[Effect]:
+    """`source` lacks something of a deployment."""
+    matter = ledger.matters.get(ask.deployment)
+    if matter is None or not matter.told:
+        return []
+    return [SendLink(source, ledger.tell(ask.deployment))]
+
+
+def told(ledger: Ledger, source: NodeId, tell: IntentTell, now_us: int) -> list[Effect]:
+    """Merge what `source` has of a deployment."""
+    name = tell.deployment
+    known = name in ledger.matters
+    if not known and len(ledger.matters) >= DEPLOYMENTS_MAX:
+        return []
+    changed, effects = False, list[Effect]()
+    for record in tell.records:
+        if record.name == name and not misshapen(record):
+            changed |= ledger.registry.merge(record)
+    record_now = ledger.record(name)
+    if record_now is None:
+        return [Report("intent.refused", name, {"from": source, "reason": "no record whose signature holds"})]
+    matter = ledger.matter(name)
+    for plan in tell.plans:
+        if plausible(plan, name, record_now) and matter.plans.merge(plan):
+            changed = True
+            effects.append(Report("plan.heard", name, {"epoch": plan.epoch, "planner": plan.planner, "from": source}))
+    for key in matter.asked:
+        matter.saw(key[:PART_BYTES])
+        matter.saw(key[PART_BYTES:])
+    matter.asked.clear()
+    if changed:
+        matter.problem = ""
+        effects += ledger.persist(name)[1]
+        ledger.note(name)
+    return effects
+
+
+def plausible(plan: Plan, name: str, record: Record) -> bool:
+    """Whether a plan may be taken in: of this deployment, covering every layer once (P3), within the limits."""
+    spans = plan.segments
+    if plan.deployment != name or not 1 <= len(spans) <= SEGMENTS_MAX:
+        return False
+    if [span.start for span in spans] != [0, *(span.end for span in spans[:-1])]:
+        return False
+    if any(span.end <= span.start or len(span.succession) > SUCCESSION_MAX for span in spans):
+        return False
+    if any(len(set(span.succession)) != len(span.succession) for span in spans):
+        return False
+    if plan.deployment_record == record.digest:
+        return plan.model == record.model and spans[-1].end == len(record.layers)
+    return spans[-1].end <= LAYERS_MAX
+
+
+def misshapen(asked: Deploy | Record) -> str:
+    """What is wrong with the shape of a deploy; empty if nothing."""
+    layers, policy = len(asked.layers), asked.policy
+    if not 1 <= layers <= LAYERS_MAX:
+        return f"a model of {layers} layers: 1 to {LAYERS_MAX} can be placed"
+    if len(asked.crossings) != layers - 1:
+        return f"{len(asked.crossings)} crossings for {layers} layers: there is one between each two"
+    if not 1 <= policy.replicas <= SUCCESSION_MAX:
+        return f"{policy.replicas} replicas: 1 to {SUCCESSION_MAX} are possible"
+    if not 1 <= policy.segments_min <= min(layers, SEGMENTS_MAX):
+        return f"at least {policy.segments_min} segments: this model has {layers} layers, and a plan {SEGMENTS_MAX} segments"
+    return ""
