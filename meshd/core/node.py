@@ -143,7 +143,9 @@ class Node:
         )
         self.reception.joins, self.reception.contacts, self.reception.sync = self._joins, self._contacts, self.sync
         self.my_facts = MyFacts(context, self.facts, self.rumours, identity.name, identity.software)
-        self.intent = Intent()
+        self.intent = Intent(
+            identity.node, setup.rng("intent"), identity.signing_key, setup.sign, setup.verify, timers, setup.restored
+        )
         self._picture = Picture(context, self.members, self.facts)
         self._intents: tuple[tuple[str, bytes], ...] = ()
         self._intent_keys: dict[str, bytes] = {}
