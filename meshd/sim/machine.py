@@ -225,7 +225,8 @@ class Machine:
     def _set_timer(self, effect: events.SetTimer) -> None:
         self._timer_count += 1
         self._timers[effect.id] = self._timer_count
-        after_us = effect.after_us * 1_000_000 // (1_000_000 + self.clock_ppm)
+        # Rounded up and one more: a timer that fired early by its own clock would be set again for no time, for ever.
+        after_us = effect.after_us * 1_000_000 // (1_000_000 + self.clock_ppm) + 2
         self.cluster.clock.after(after_us, self._fire, effect.id, self._timer_count)
 
     def _cancel_timer(self, effect: events.CancelTimer) -> None:
