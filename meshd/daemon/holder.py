@@ -3,18 +3,23 @@
 Rule 1: every `Load` is answered by `Loaded` or `LoadFailed`, every `Unload` by `Unloaded`, whatever happens between.
 Rule 2: a segment that is running stays whole until its last run has let go of it, and only then is `Unloaded` said.
 Rule 3: one load at a time: two compilations at once need twice the memory and are no faster on a small device.
-Rule 4: numba is imported by the first load and not before: a node that only routes never pays for it.
+Rule 4: of the daemons that share a cache folder one compiles at a time: the others then find the kernels there.
+Rule 5: numba is imported by the first load and not before: a node that only routes never pays for it.
 
 Per segment: (nothing) → loading → held → (nothing); an `Unload` while loading lets the load end and then drops it.
 """
 
+import fcntl
 import gc
 import logging
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from meshd.config import TOPOLOGY_BYTES_MAX
@@ -58,6 +63,7 @@ class Holder:
     sources : nodes that have a model whole, best first
     answer : puts an input into the driver's inbox
     compile : `engine.segment.compile_segment`, or a fake; None imports it when first needed
+    turn : file whose lock is held while compiling
     """
 
     def __init__(
@@ -67,9 +73,10 @@ class Holder:
         sources: Callable[[Digest], Sequence[NodeId]],
         answer: Callable[[Input], None],
         compile: Callable[..., "Segment"] | None = None,
+        turn: Path | None = None,
     ) -> None:
         self._library, self._fetch_from, self._sources, self._answer = library, fetch, sources, answer
-        self._compile = compile
+        self._compile, self._turn = compile, turn
         self._lock = threading.Lock()
         self._held: dict[SegmentId, Holding] = {}
         self._loading: dict[SegmentId, bool] = {}
@@ -171,8 +178,9 @@ class Holder:
 
             self._compile = compile_segment
         graph = self._library.entry(plan.model).graph
-        compiled = self._compile(graph, part.start, part.end, self._library.blobs.read)
-        return Holding(segment, plan, compiled, compiled.warm())
+        with _turn(self._turn):
+            compiled = self._compile(graph, part.start, part.end, self._library.blobs.read)
+            return Holding(segment, plan, compiled, compiled.warm())
 
     def _fetch(self, model: Digest, sources: Sequence[NodeId]) -> None:
         try:
@@ -215,3 +223,18 @@ class Holder:
         except BaseException:
             log.exception("bug in the holder")
             raise
+
+
+@contextmanager
+def _turn(place: Path | None) -> Iterator[None]:
+    descriptor = None
+    with suppress(OSError):  # A cache that cannot be written is not shared either.
+        if place is not None:
+            place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(place, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # Let go when it closes, or the process ends.
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)

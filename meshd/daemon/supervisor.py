@@ -19,13 +19,13 @@ from typing import Any
 import trio
 
 from meshd import __version__
-from meshd.config import DRAIN_US, PROFILES, SWITCH_INTERVAL_S
+from meshd.config import DRAIN_US, PROFILES, SWITCH_INTERVAL_S, S
 from meshd.core import events
-from meshd.core.ids import Boot, Digest, NodeId
+from meshd.core.ids import Boot, Digest, NodeId, SegmentId
 from meshd.core.node import Identity as CoreIdentity
 from meshd.core.node import Node, Setup
 from meshd.core.placement import solve
-from meshd.core.view import Capacity, State, View, empty_view
+from meshd.core.view import Capacity, Hold, State, View, empty_view
 from meshd.daemon.board import Board
 from meshd.daemon.device import cores, machine, memory_budget_bytes, own_addresses
 from meshd.daemon.doctor import Doctor
@@ -53,6 +53,8 @@ from meshd.net.identity import identify
 log = logging.getLogger(__name__)
 
 MEASURE_LINKS_S = 10.0
+LOOK_S = 0.05
+GOODBYE_S = 2.0
 
 
 def run(settings: Settings) -> int:
@@ -111,7 +113,9 @@ class Supervisor:
             udp, tcp, port, prepared.identity, prepared.keyring, lambda: self.board.view, prepared.library.read
         )
         self.peers.deliver_to(inbox)
-        self.holder = Holder(prepared.library, self.peers.fetch, self._sources, inbox.answer)
+        self.holder = Holder(
+            prepared.library, self.peers.fetch, self._sources, inbox.answer, turn=settings.cache_dir / "compile.lock"
+        )
         self.signatures = SignatureBook(prepared.library, self.holder.fetch_topology)
         node = self._node(port)
         timers = PROFILES[settings.profile]
@@ -245,13 +249,24 @@ class Supervisor:
                 stopping.set()
 
     async def _drain(self) -> None:
+        """Let others take over, say goodbye, let what runs here end; each for as long as it may take and no longer."""
         with trio.move_on_after(DRAIN_US / 1e6) as waited:
-            for command in (events.Drain(), events.Leave()):
-                result = await self.driver.operate(command)
-                if isinstance(result, events.Refused):
-                    log.info("%s: %s", type(command).__name__.lower(), result.reason)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._command, events.Drain())
+                while not is_covered(self.board.view):
+                    await trio.sleep(LOOK_S)
+                nursery.cancel_scope.cancel()
         if waited.cancelled_caught:
-            log.warning("not empty after %d s; others take over what is left", DRAIN_US // 1_000_000)
+            log.warning("not all is served elsewhere after %d s; others take over what is left", DRAIN_US // S)
+        with trio.move_on_after(GOODBYE_S):
+            await self._command(events.Leave())
+            while self.plane is not None and self.plane.counts()["in_flight"]:
+                await trio.sleep(LOOK_S)
+
+    async def _command(self, command: events.Command) -> None:
+        result = await self.driver.operate(command)
+        if isinstance(result, events.Refused):
+            log.info("%s: %s", type(command).__name__.lower(), result.reason)
 
     async def _watchdog(self) -> None:
         while self._notifier.watchdog_s is not None:
@@ -260,7 +275,7 @@ class Supervisor:
             await trio.sleep(self._notifier.watchdog_s)
 
     async def _tell_status(self) -> None:
-        last = ""
+        last = self._summary(self.board.view)
         while True:
             if (words := self._summary(self.board.view)) != last:
                 self._notifier.tell(f"STATUS={words}")
@@ -275,6 +290,24 @@ class Supervisor:
     def prepared(self) -> Prepared:
         """What this daemon was started with."""
         return self._prepared
+
+
+def is_covered(view: View) -> bool:
+    """Whether everything this node serves is READY on another live node too, or there is no other node to wait for."""
+    if len(view.alive()) <= 1:
+        return True
+    me = view.members.get(view.me)
+    mine = {holding.segment for holding in me.holdings} if me else set()
+    theirs = {
+        holding.segment
+        for member in view.members.values()
+        if member.node != view.me and member.state is State.ALIVE and not member.draining
+        for holding in member.holdings
+        if holding.state is Hold.READY
+    }
+    served = (each.plan for each in view.deployments.values() if each.plan is not None)
+    needed = {SegmentId(plan.plan_digest, index) for plan in served for index in range(len(plan.segments))}
+    return not (mine & needed) - theirs
 
 
 def _identify(certificate: bytes) -> NodeId | None:

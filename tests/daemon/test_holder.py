@@ -44,13 +44,13 @@ class FakeSegment:
 class World:
     """A holder whose peer has the small model."""
 
-    def __init__(self, folder: Path, compile: Callable[..., Any] | None = None) -> None:
+    def __init__(self, folder: Path, compile: Callable[..., Any] | None = None, turn: Path | None = None) -> None:
         self.library = Library(folder)
         self.asked: list[str] = []
         self.peer_has = {BUNDLE.digest: BUNDLE.topology, **BUNDLE.blobs}
         self.answers: queue.Queue[Any] = queue.Queue()
         made = compile or (lambda *_: FakeSegment())
-        self.holder = Holder(self.library, self.fetch, lambda _: [PEER], self.answers.put, made)
+        self.holder = Holder(self.library, self.fetch, lambda _: [PEER], self.answers.put, made, turn)
 
     def fetch(self, sources: Sequence[NodeId], digest: Digest) -> Iterator[bytes]:
         self.asked.append(digest)
@@ -230,3 +230,31 @@ def test_a_topology_that_does_not_parse_or_hashes_otherwise_is_refused(tmp_path:
     with pytest.raises(InvalidError, match="hash to"):
         library.add(Digest("0" * 64), BUNDLE.topology)
     assert library.models() == []
+
+
+def test_daemons_that_share_a_cache_compile_in_turn(tmp_path: Path) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+    both = threading.Barrier(2)
+
+    def compile(*_: Any) -> FakeSegment:
+        inside.append(1)
+        most.append(len(inside))
+        threading.Event().wait(0.02)  # Long enough for the other to come in, were it let.
+        inside.pop()
+        return FakeSegment()
+
+    def load(world: World) -> None:
+        both.wait(20)
+        world.holder.perform(events.Load(FIRST, PLAN))
+        assert isinstance(world.next(), events.Loaded)
+
+    worlds = [World(tmp_path / name, compile, tmp_path / "cache" / "compile.lock") for name in ("a", "b")]
+    threads = [threading.Thread(target=load, args=(world,)) for world in worlds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1]
+    for world in worlds:
+        world.holder.close()
