@@ -47,6 +47,7 @@ def load() -> DemoModel:
     with np.load(folder / "fashion_sample.npz", allow_pickle=False) as data:
         images = (data["images"].astype(np.float32) / 255.0).reshape(-1, 1, 28, 28)
         labels = data["labels"].astype(np.int64)
+    graph = bundle.read_topology(packed.topology)
     whole = compile_segment(graph, 0, len(cuts.layers(graph)), packed.blobs.__getitem__)
     whole.warm()
     truth = np.concatenate([whole.run([images[i : i + 1]])[0] for i in range(len(images))])

@@ -7,6 +7,7 @@ from meshd.cli.lazy import Lazy
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("meshd.cli.meshd.run", "Run the daemon: one node of the mesh."),
     "sim": ("meshd.cli.meshd.sim", "Simulate a mesh: what would it do when things go wrong?"),
+    "demo": ("meshd.cli.meshd.demo", "See it all on this machine: find, place, serve, kill, survive."),
     "key": ("meshd.cli.meshd.key", "Make, show or take over the mesh key."),
 }
 """Subcommand to the module that defines it as `command`, and its line in the help."""
