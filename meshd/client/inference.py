@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from meshd.config import DATA_FRAME_BYTES_MAX, NAME_CHARS_MAX
 from meshd.errors import DeniedError, InvalidError, MeshdError, MisuseError, NotFoundError, UnavailableError
-from meshd.wire.oip import INFERENCE, message
+from meshd.wire.oip import INFERENCE, NODES_LOST, message
 
 Array = NDArray[Any]
 
@@ -45,10 +45,12 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Outputs by name, in the model's order, and what the round trip took."""
+    """Outputs by name, in the model's order, what the round trip took, and what it lived through."""
 
     outputs: Mapping[str, Array]
     took_us: int
+    nodes_lost: int = 0
+    """Nodes that vanished with this request in hand; others answered it."""
 
 
 class Inference:
@@ -105,7 +107,7 @@ class Inference:
         if len(told.raw_output_contents) != len(told.outputs):
             raise InvalidError(f"{len(told.outputs)} outputs came with {len(told.raw_output_contents)} contents")
         outputs = {t.name: _array(t, raw) for t, raw in zip(told.outputs, told.raw_output_contents, strict=True)}
-        return Answer(outputs, took_us)
+        return Answer(outputs, took_us, told.parameters[NODES_LOST].int64_param if NODES_LOST in told.parameters else 0)
 
     def _method(self, name: str) -> Any:
         reply = message(f"inference.{name}Response")

@@ -25,6 +25,8 @@ TIMEOUT_S = 10.0
 class Sample:
     """Images, their labels, and what the model run in one piece says of each."""
 
+    input: str
+    """Name of the model's one input."""
     images: NDArray[Any]
     labels: NDArray[Any]
     truth: NDArray[Any]
@@ -86,16 +88,16 @@ class Load:
         sample = self._sample
         sent = time.perf_counter()
         try:
-            result = client.infer(self._model, [sample.images[which : which + 1]], timeout_s=TIMEOUT_S)
+            result = client.infer(self._model, {sample.input: sample.images[which : which + 1]}, TIMEOUT_S)
         except MeshdError as error:
             return Outcome(sent, time.perf_counter(), False, False, False, error=str(error))
         ended = time.perf_counter()
-        answer = result.outputs[0]
+        (answer,) = result.outputs.values()
         return Outcome(
             sent_s=sent,
             ended_s=ended,
             answered=True,
             right=answer.tobytes() == sample.truth[which : which + 1].tobytes(),
             correct=int(np.argmax(answer)) == int(sample.labels[which]),
-            survived=result.resent > 0,
+            survived=result.nodes_lost > 0,
         )

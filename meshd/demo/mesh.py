@@ -2,6 +2,7 @@
 
 from meshd.demo.report import SegmentReport
 from meshd.v1 import admin_pb2 as pb
+from meshd.v1.gossip_pb2 import HOLD_STATE_READY, MEMBER_STATE_ALIVE
 
 KERNELS = ("binary", "sparse", "dense")
 
@@ -13,7 +14,7 @@ def names(status: pb.Status) -> dict[str, str]:
 
 def alive(status: pb.Status) -> set[str]:
     """Ids of nodes that are ALIVE there."""
-    return {node.id for node in status.nodes if node.state == pb.MEMBER_STATE_ALIVE}
+    return {node.id for node in status.nodes if node.state == MEMBER_STATE_ALIVE}
 
 
 def deployment(status: pb.Status, name: str) -> pb.DeploymentStatus | None:
@@ -29,7 +30,7 @@ def copies(status: pb.Status, name: str) -> list[list[str]]:
     held: dict[tuple[str, int], list[str]] = {}
     for node in status.nodes:
         for holding in node.holdings:
-            if node.state == pb.MEMBER_STATE_ALIVE and holding.state == pb.HOLD_STATE_READY:
+            if node.state == MEMBER_STATE_ALIVE and holding.state == HOLD_STATE_READY:
                 held.setdefault((holding.plan_digest, holding.segment), []).append(node.id)
     plan = found.serving
     return [held.get((plan.plan_digest, index), []) for index in range(len(plan.segments))]

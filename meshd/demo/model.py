@@ -57,4 +57,4 @@ def load() -> DemoModel:
         whole.run([images[i : i + 1]])
         times.append((time.perf_counter() - began) * 1e3)
     card = json.loads((folder / "fashion.json").read_text())
-    return DemoModel(packed, Sample(images, labels, truth), card, median(times))
+    return DemoModel(packed, Sample(graph.inputs[0].name, images, labels, truth), card, median(times))

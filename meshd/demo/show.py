@@ -4,11 +4,12 @@ import os
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from meshd.v1 import admin_pb2 as pb
+from meshd.v1.gossip_pb2 import HOLD_STATE_READY, HoldState, MemberState
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -87,13 +88,16 @@ def rows(status: pb.Status) -> list[tuple[str, str, str]]:
     """(name, state, segments held) of each node, by name."""
     found = []
     for node in sorted(status.nodes, key=lambda n: n.name):
-        state = pb.MemberState.Name(node.state).removeprefix("MEMBER_STATE_").lower()
         held = [
-            f"{h.segment}{'' if h.state == pb.HOLD_STATE_READY else ' ' + pb.HoldState.Name(h.state).removeprefix('HOLD_STATE_').lower()}"
+            f"{h.segment}{'' if h.state == HOLD_STATE_READY else ' ' + _word(HoldState, h.state)}"
             for h in node.holdings
         ]
-        found.append((node.name, state, "[" + ", ".join(held) + "]" if held else ""))
+        found.append((node.name, _word(MemberState, node.state), "[" + ", ".join(held) + "]" if held else ""))
     return found
+
+
+def _word(enum: Any, value: int) -> str:
+    return str(enum.Name(value)).split("_STATE_")[1].lower()
 
 
 def audience(*, quiet: bool) -> Plain | Screen:

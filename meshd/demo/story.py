@@ -78,7 +78,9 @@ def _discover(fleet: Fleet, audience: Audience) -> float:
     while waiting:
         waiting = [d for d in waiting if _status(d) is None]
         if time.perf_counter() > deadline:
-            raise UnavailableError(f"{waiting[0].name} does not listen after {FIND_S:g} s; its log:\n{waiting[0].tail()}")
+            raise UnavailableError(
+                f"{waiting[0].name} does not listen after {FIND_S:g} s; its log:\n{waiting[0].tail()}"
+            )
         time.sleep(_POLL_S)
     listening = time.perf_counter()
     while True:
@@ -86,7 +88,9 @@ def _discover(fleet: Fleet, audience: Audience) -> float:
         if all(s is not None and len(mesh.alive(s)) == wanted for s in seen):
             break
         if time.perf_counter() > deadline:
-            short = [f"{d.name} sees {len(mesh.alive(s)) if s else 0}" for d, s in zip(fleet.daemons, seen, strict=True)]
+            short = [
+                f"{d.name} sees {len(mesh.alive(s)) if s else 0}" for d, s in zip(fleet.daemons, seen, strict=True)
+            ]
             raise UnavailableError(f"not all nodes found each other in {FIND_S:g} s: {', '.join(short)} of {wanted}")
         time.sleep(_POLL_S)
     took = time.perf_counter() - listening
@@ -161,7 +165,9 @@ def _kill(
         before = admin.status()
         node = next(n.id for n in before.nodes if n.name == victim.name)
         load.open_to(2 * third)
-        load.wait(lambda now: len(now.outcomes) >= third + third // 4 and now.in_flight >= min(CALLERS, third) - 2, SERVE_S)
+        load.wait(
+            lambda now: len(now.outcomes) >= third + third // 4 and now.in_flight >= min(CALLERS, third) - 2, SERVE_S
+        )
         killed_s, killed_wall_us = time.perf_counter(), time.time_ns() // 1000
         victim.kill()
         audience.say(f"SIGKILL to {victim.name}, owner of segment {segment}, with {load.in_flight} requests in flight")
@@ -182,10 +188,14 @@ def _kill(
             repaired_s = time.perf_counter()
             took_over = mesh.names(status).get(mesh.owner(status, model.NAME, segment), "")
             audience.picture(status)
-            audience.say(f"{took_over} took over; every segment has its copies again after {repaired_s - killed_s:.1f} s")
+            audience.say(
+                f"{took_over} took over; every segment has its copies again after {repaired_s - killed_s:.1f} s"
+            )
         victim.start()
         with _quietly():
-            status = admin.wait(lambda s: node in mesh.alive(s) and _boot(s, node) > _boot(before, node), FIND_S, "return")
+            status = admin.wait(
+                lambda s: node in mesh.alive(s) and _boot(s, node) > _boot(before, node), FIND_S, "return"
+            )
             returned_s = time.perf_counter()
             audience.picture(status)
             audience.say(f"{victim.name} came back and was taken in again")
@@ -207,5 +217,3 @@ def _quietly() -> Iterator[None]:
         yield
     except (MeshdError, StopIteration):
         return
-
-

@@ -67,14 +67,16 @@ class Leg(_message.Message):
     def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., attempt: _Optional[int] = ..., segment: _Optional[int] = ...) -> None: ...
 
 class Spent(_message.Message):
-    __slots__ = ("queue_us", "compute_us", "hops")
+    __slots__ = ("queue_us", "compute_us", "hops", "lost")
     QUEUE_US_FIELD_NUMBER: _ClassVar[int]
     COMPUTE_US_FIELD_NUMBER: _ClassVar[int]
     HOPS_FIELD_NUMBER: _ClassVar[int]
+    LOST_FIELD_NUMBER: _ClassVar[int]
     queue_us: int
     compute_us: int
     hops: int
-    def __init__(self, queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ..., hops: _Optional[int] = ...) -> None: ...
+    lost: int
+    def __init__(self, queue_us: _Optional[int] = ..., compute_us: _Optional[int] = ..., hops: _Optional[int] = ..., lost: _Optional[int] = ...) -> None: ...
 
 class Forward(_message.Message):
     __slots__ = ("leg", "deployment", "plan", "deadline_us", "hops_left", "batch", "sizes", "route", "spent")

@@ -121,11 +121,11 @@ def _leg(m: pb.Leg) -> core.Leg:
 
 
 def _put_spent(to: pb.Spent, spent: core.Spent) -> None:
-    to.queue_us, to.compute_us, to.hops = spent.queue_us, spent.compute_us, spent.hops
+    to.queue_us, to.compute_us, to.hops, to.lost = spent.queue_us, spent.compute_us, spent.hops, spent.lost
 
 
 def _spent(m: pb.Spent) -> core.Spent:
-    return core.Spent(m.queue_us, m.compute_us, m.hops)
+    return core.Spent(m.queue_us, m.compute_us, m.hops, m.lost)
 
 
 def _sizes(values: Any) -> tuple[int, ...]:

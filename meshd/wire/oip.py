@@ -13,6 +13,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 INFERENCE: Final = "inference.GRPCInferenceService"
 HEALTH: Final = "grpc.health.v1.Health"
 REFLECTION: Final = "grpc.reflection.v1.ServerReflection"
+NODES_LOST: Final = "meshd_nodes_lost"
+"""Parameter of an answer whose request outlived the nodes it was on: how many vanished with it in hand."""
 SERVICES: Final = (INFERENCE, HEALTH, REFLECTION)
 
 

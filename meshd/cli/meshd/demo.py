@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 @click.option("--nodes", type=click.IntRange(3, 12), default=4, show_default=True, help="Daemons to run.")
 @click.option("--requests", type=click.IntRange(60, 1_000_000), default=300, show_default=True, help="Images to send.")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder and leave it: logs, state.")
+@click.option(
+    "--keep", type=click.Path(path_type=Path, file_okay=False), help="Work in this folder and leave it: logs, state."
+)
 def command(nodes: int, requests: int, output: str, keep: Path | None) -> None:
     """Run real daemons on this machine, serve a real pruned and binary model, kill an owner in mid-stream.
 

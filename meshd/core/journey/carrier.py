@@ -133,7 +133,8 @@ class Carrier:
             left_us = passage.deadline_at_us - now_us - rtt_us // 2
             if left_us <= 0:
                 return self._end(passage, Code.DEADLINE_EXCEEDED, Reason.DEADLINE, "the deadline passed on the way")
-            sent = replace(forward, deadline_us=left_us)
+            spent = replace(forward.spent, lost=forward.spent.lost + len(passage.closed))
+            sent = replace(forward, deadline_us=left_us, spent=spent)
             if chosen == self._me:
                 verdict, backlog = self._hop.judge(sent, self._me, now_us)
                 if verdict is Verdict.BUSY:
@@ -149,7 +150,7 @@ class Carrier:
                 continue
             passage.next, passage.sent_us = chosen, now_us
             heappush(self._timers, (now_us + self._peers.ack_wait_us(chosen), forward.leg))
-            spent = replace(forward.spent, hops=forward.spent.hops + 1)
+            spent = replace(spent, hops=spent.hops + 1)
             return [Carry(chosen, replace(sent, spent=spent, hops_left=forward.hops_left - 1))]
 
     def _was_busy(self, passage: _Passage, queue_us: int) -> None:

@@ -94,12 +94,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Where the time of an attempt went so far, over all hops (each hop adds its own; no clock is compared)."""
+    """What an attempt cost so far, over all hops (each hop adds its own; no clock is compared)."""
 
     queue_us: int = 0
     compute_us: int = 0
     hops: int = 0
     """Links crossed."""
+    lost: int = 0
+    """Nodes that vanished with the request in hand and made somebody send it again."""
 
 
 @dataclass(frozen=True, slots=True)

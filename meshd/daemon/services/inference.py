@@ -26,7 +26,7 @@ from meshd.dataplane.links import Signature
 from meshd.dataplane.plane import DataPlane, RequestFailedError
 from meshd.errors import InvalidError
 from meshd.wire import oip
-from meshd.wire.oip_request import InferRequest, read_request
+from meshd.wire.oip_request import InferRequest, Parameter, read_request
 from meshd.wire.oip_response import write_response, write_stream_error
 
 VERSION: Final = "1"
@@ -83,8 +83,12 @@ class InferenceService:
         answer = plane.infer(name, inputs, batch, deadline_us, context.add_callback)
         with plane.budget:
             outputs = answer_outputs(signature, chosen, answer.raw, answer.batch)
-            final = [("triton_final_response", True)] if request.parameters.get(_EMPTY_FINAL) is True else []
-            return write_response(name, request.id, outputs, final, stream)
+            says: list[tuple[str, Parameter]] = []
+            if request.parameters.get(_EMPTY_FINAL) is True:
+                says.append(("triton_final_response", True))
+            if answer.spent.lost:
+                says.append((oip.NODES_LOST, answer.spent.lost))
+            return write_response(name, request.id, outputs, says, stream)
 
     def ModelStreamInfer(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         """Requests of one stream, up to `STREAM_WINDOW` at once, answered in order."""
