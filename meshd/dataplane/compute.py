@@ -6,23 +6,14 @@ in the order of the plan's `crossing`.
 
 from collections.abc import Sequence
 from time import monotonic_ns
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from meshd.core.plan import Encoding
+from meshd.dataplane.budget import Budget
 from meshd.dataplane.links import Buffer, Held
 from meshd.engine.crossing import decode, encode
 from meshd.errors import InvalidError
 from meshd.model.graph import Port
-
-
-class Budget(Protocol):
-    """The GIL's: held while Python runs, not while a kernel does."""
-
-    def __enter__(self) -> object: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> None: ...
 
 
 def run(held: Held, index: int, batch: int, inputs: Sequence[Buffer], budget: Budget) -> tuple[tuple[Buffer, ...], int]:

@@ -23,6 +23,7 @@ from meshd.core.journey.hop import Backlog
 from meshd.core.journey.journey import Journey
 from meshd.core.view import View
 from meshd.dataplane import compute
+from meshd.dataplane.budget import Budget
 from meshd.dataplane.links import Buffer, Holder, Links, Signatures, Ticket
 from meshd.dataplane.meters import Meters, Statistics
 from meshd.dataplane.worker import Costs, Pool
@@ -99,7 +100,7 @@ class DataPlane:
     ) -> None:
         self.signatures = signatures
         self.view = view
-        self.budget = threading.BoundedSemaphore(cores + 2)
+        self.budget = Budget(cores + 2)
         self._me, self._boot = me, boot
         self._holder, self._links, self._hints = holder, links, hints
         self._numbers = itertools.count(1)

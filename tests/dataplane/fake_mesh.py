@@ -174,8 +174,7 @@ class FakeMesh:
         )
         self.plan = Plan(name, 1, Digest("d" * 64), 1, Digest("0" * 64), self.segments, 1, self.entry, 1)
         self.states = {NodeId(n): State.ALIVE for n in names}
-        self._versions = 0
-        self.view = self._make_view(self.entry)
+        self.views = {n: self._make_view(n) for n in self.states}
         self.nodes: dict[NodeId, FakeNode] = {}
         for n in names:
             self._add(NodeId(n), cores, make_links(self, NodeId(n)))
@@ -196,7 +195,7 @@ class FakeMesh:
         node.plane = DataPlane(
             me=name,
             boot=Boot(1),
-            view=lambda: self._make_view(name),
+            view=lambda: self.views[name],
             holder=node.held.get,
             signatures=lambda deployed: Signature((PORT_IN,), (PORT_OUT,)) if deployed == self.name else None,
             links=node.links,
@@ -240,7 +239,8 @@ class FakeMesh:
         self.states[NodeId(name)] = State.SUSPECT
         for node in self.nodes.values():
             if node.name not in self.dead:
-                node.plane.view_changed(self._make_view(node.name))
+                self.views[node.name] = self._make_view(node.name)
+                node.plane.view_changed(self.views[node.name])
 
     def close(self) -> None:
         for node in self.nodes.values():

@@ -114,9 +114,10 @@ class Carrier:
         if len(self._passages) >= PASSAGES_MAX:
             passage.busy, passage.queue_us = 1, LATE_MAX_US
             return self._exhausted(passage)
-        # An earlier attempt may still be on its way, and have closed links of its own.
-        earlier = [self._passages.get(leg._replace(attempt=n)) for n in range(1, leg.attempt)]
-        passage.closed = list(dict.fromkeys([*vanished, *(n for p in earlier if p is not None for n in p.closed)]))
+        if leg.attempt > 1:
+            # An earlier attempt may still be on its way, and have closed links of its own.
+            earlier = [self._passages.get(leg._replace(attempt=n)) for n in range(1, leg.attempt)]
+            passage.closed = list(dict.fromkeys([*vanished, *(n for p in earlier if p is not None for n in p.closed)]))
         self._passages[leg] = passage
         return self._onward(passage, now_us)
 
@@ -133,25 +134,28 @@ class Carrier:
             left_us = passage.deadline_at_us - now_us - rtt_us // 2
             if left_us <= 0:
                 return self._end(passage, Code.DEADLINE_EXCEEDED, Reason.DEADLINE, "the deadline passed on the way")
-            spent = replace(forward.spent, lost=forward.spent.lost + len(passage.closed))
-            sent = replace(forward, deadline_us=left_us, spent=spent)
             if chosen == self._me:
-                verdict, backlog = self._hop.judge(sent, self._me, now_us)
+                verdict, backlog = self._hop.judge(forward, self._me, left_us, now_us)
                 if verdict is Verdict.BUSY:
                     self._was_busy(passage, backlog.queue_us)
                     continue
                 if verdict is not Verdict.COMPUTE:
                     continue
                 self._passages.pop(forward.leg, None)
-                return [Compute(sent, passage.deadline_at_us, passage.previous, backlog.cost_us, local=True)]
+                if passage.closed:
+                    spent = replace(forward.spent, lost=forward.spent.lost + len(passage.closed))
+                    forward = replace(forward, spent=spent)
+                return [Compute(forward, passage.deadline_at_us, passage.previous, backlog.cost_us, local=True)]
             bandwidth = self._wire.bandwidth_bps(chosen)
             if bandwidth and passage.payload_bytes * 2_000_000 > bandwidth * left_us:
                 self._was_busy(passage, QUEUE_SLACK_US)
                 continue
             passage.next, passage.sent_us = chosen, now_us
             heappush(self._timers, (now_us + self._peers.ack_wait_us(chosen), forward.leg))
-            spent = replace(spent, hops=spent.hops + 1)
-            return [Carry(chosen, replace(sent, spent=spent, hops_left=forward.hops_left - 1))]
+            before = forward.spent
+            spent = replace(before, hops=before.hops + 1, lost=before.lost + len(passage.closed))
+            sent = replace(forward, deadline_us=left_us, spent=spent, hops_left=forward.hops_left - 1)
+            return [Carry(chosen, sent)]
 
     def _was_busy(self, passage: _Passage, queue_us: int) -> None:
         self._counts["busy_heard"] += 1

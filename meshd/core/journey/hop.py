@@ -54,22 +54,23 @@ class Hop:
         self._seen: dict[Leg, int] = {}
         self._cancelled: dict[tuple[RequestId, int], int] = {}
 
-    def judge(self, forward: Forward, previous: NodeId, now_us: int) -> tuple[Verdict, Backlog]:
+    def judge(self, forward: Forward, previous: NodeId, left_us: int, now_us: int) -> tuple[Verdict, Backlog]:
         """What becomes of `forward`, and the backlog to tell its sender. Remembers the leg if it is to be computed."""
         backlog = self.backlogs(forward.segment_id, forward.batch)
         if backlog is None:
             return Verdict.NOT_HELD, Backlog(0, 0)
-        leg = forward.leg
-        if leg in self._seen or self.is_cancelled(leg.request, leg.attempt, now_us):
+        # What the node gives itself it gives once.
+        leg = None if previous == self.me else forward.leg
+        if leg in self._seen or self.is_cancelled(forward.request, forward.attempt, now_us):
             self._counts["duplicates"] += 1
             return Verdict.DUPLICATE, backlog
         if forward.hops_left <= 0:
             return Verdict.HOPS, backlog
         full = backlog.queue_us > max(QUEUE_SLACK_US, backlog.cost_us)
-        if full or backlog.queue_us + backlog.cost_us > forward.deadline_us:
+        if full or backlog.queue_us + backlog.cost_us > left_us:
             self._counts["busy_said"] += 1
             return Verdict.BUSY, backlog
-        if previous != self.me:  # What the node gives itself it gives once.
+        if leg is not None:
             _prune(self._seen, SEEN_MAX - 1, now_us - SEEN_US)
             self._seen[leg] = now_us
         return Verdict.COMPUTE, Backlog(backlog.queue_us + backlog.cost_us, backlog.cost_us)

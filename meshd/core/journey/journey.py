@@ -111,7 +111,7 @@ class Journey:
 
     def _arrive(self, peer: NodeId, forward: Forward, now_us: int) -> list[Effect]:
         leg = forward.leg
-        verdict, backlog = self._hop.judge(forward, peer, now_us)
+        verdict, backlog = self._hop.judge(forward, peer, forward.deadline_us, now_us)
         match verdict:
             case Verdict.COMPUTE:
                 self.counts["hops"] += 1

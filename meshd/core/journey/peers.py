@@ -110,6 +110,8 @@ class Peers:
         return over
 
     def next_due_us(self) -> int | None:
+        if not self._skip:
+            return None  # The ordinary case, asked for at every step.
         return min((s.until_us for p, s in self._skip.items() if s.is_published and p in self._up), default=None)
 
     def waited(self, peer: NodeId, after_us: int) -> None:
