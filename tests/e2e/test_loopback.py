@@ -55,24 +55,6 @@ def test_two_daemons_find_each_other_by_seed_and_say_goodbye(tmp_path: Path, cac
         assert a.stop() == 0
 
 
-def test_daemons_of_one_key_find_each_other_by_mdns_and_others_stay_out(tmp_path: Path, cache: Path, key: str) -> None:
-    other = tmp_path / "other.key"
-    MeshKey.new().save(other)
-    with (
-        Daemon(tmp_path / "a", cache, mesh_key=key) as a,
-        Daemon(tmp_path / "b", cache, mesh_key=key) as b,
-        Daemon(tmp_path / "c", cache, mesh_key=str(other)) as c,
-    ):
-        for daemon in (a, b, c):
-            daemon.ready()
-        a.wait_nodes(2)
-        b.wait_nodes(2)
-        c.wait_nodes(1)
-        with a.admin() as admin:
-            kinds = {finding.kind for finding in admin.diagnose()}
-        assert "other_key" in kinds
-
-
 def test_state_survives_kill_9(tmp_path: Path, cache: Path) -> None:
     daemon = Daemon(tmp_path / "a", cache)
     with daemon:
@@ -120,12 +102,10 @@ def test_the_service_manager_hears_ready_watchdog_and_stopping(tmp_path: Path, c
         with Daemon(tmp_path / "a", cache, environ) as daemon:
             assert manager.recv(4096).startswith(b"READY=1\nSTATUS=1 nodes alive")
             assert manager.recv(4096) == b"WATCHDOG=1"
-            # A stopped process must not feed the watchdog.
             assert daemon.process is not None
             daemon.process.send_signal(signal.SIGTERM)
-            said = [manager.recv(4096) for _ in range(3)]
-            while not said[-1].startswith(b"STOPPING=1"):
-                said.append(manager.recv(4096))
+            while not manager.recv(4096).startswith(b"STOPPING=1"):
+                pass
             assert daemon.process.wait(20) == 0
 
 

@@ -1,0 +1,139 @@
+"""Three real daemons serve a small model: split in two, answered alike everywhere, a killed owner costs nothing, and a mesh
+that lost its power comes back with what it served."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from meshd.client.inference import Inference
+from meshd.net.key import MeshKey
+from meshd.v1 import admin_pb2 as pb
+from tests.daemon.models import small_bundle
+from tests.e2e.daemons import Daemon, cache_with_rates
+
+BUNDLE = small_bundle()
+X = (np.arange(24, dtype=np.float32) / 8 - 1).reshape(3, 8)
+SERVED_S = 60.0
+
+
+def expected(x: np.ndarray) -> np.ndarray:
+    w = [np.arange(64, dtype=np.float32).reshape(8, 8) + n for n in (0, 1)]
+    return np.maximum(x @ w[0], 0) @ w[1]  # type: ignore[no-any-return]
+
+
+def copies(status: pb.Status) -> int:
+    """READY copies of the segment that has fewest; 0 while nothing serves."""
+    for each in status.deployments:
+        if each.HasField("serving") and each.serving.generation == each.generation:
+            return min(len(part.candidates) for part in each.serving.segments)
+    return 0
+
+
+class Mesh:
+    """Three daemons of one key, found by seed."""
+
+    def __init__(self, folder: Path, cache: Path, stack: ExitStack) -> None:
+        MeshKey.new().save(folder / "mesh.key")
+        flags = {"mesh_key": str(folder / "mesh.key"), "discovery": "false"}
+        first = stack.enter_context(Daemon(folder / "a", cache, **flags)).ready()
+        seed = first.address("gossip")
+        rest = [stack.enter_context(Daemon(folder / name, cache, **flags, seeds=seed)) for name in "bc"]
+        self.daemons = [first, *rest]
+        for daemon in self.daemons:
+            daemon.ready()
+            daemon.wait_nodes(3)
+
+    def deploy(self) -> pb.Status:
+        with self.daemons[0].admin() as admin:
+            admin.push(BUNDLE.topology, BUNDLE.blobs)
+            admin.deploy("small", BUNDLE.digest, pb.DeployPolicy(segments_min=2, replicas=2))
+            return admin.wait(lambda status: copies(status) >= 2, SERVED_S, "two copies")
+
+    def by_id(self, node: str) -> Daemon:
+        for daemon in self.daemons:
+            with daemon.admin() as admin:
+                if admin.status().node_id == node:
+                    return daemon
+        raise AssertionError(node)
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Mesh]:
+    with ExitStack() as stack:
+        made = Mesh(tmp_path, cache_with_rates(tmp_path / "cache"), stack)
+        try:
+            yield made
+        except BaseException:
+            for daemon in made.daemons:
+                print(f"== {daemon.name}\n{daemon.log()}")
+            raise
+
+
+def ask(daemon: Daemon, x: np.ndarray = X) -> np.ndarray:
+    with Inference(f"unix:{daemon.folder}/run/client.sock") as inference:
+        return inference.infer("small", {"x": x}).outputs["y"]
+
+
+def test_every_node_answers_alike_and_a_killed_owner_costs_nothing(mesh: Mesh) -> None:
+    status = mesh.deploy()
+    for daemon in mesh.daemons:
+        with daemon.admin() as admin:
+            admin.wait(lambda status: copies(status) >= 2, SERVED_S, "two copies")
+        np.testing.assert_allclose(ask(daemon), expected(X), rtol=1e-5)
+
+    owner = mesh.by_id(status.deployments[0].serving.segments[-1].candidates[0])
+    entry = next(daemon for daemon in mesh.daemons if daemon is not owner)
+    wrong: list[str] = []
+    answered = [0]
+    stop = threading.Event()
+
+    def work() -> None:
+        with Inference(f"unix:{entry.folder}/run/client.sock") as inference:
+            while not stop.is_set():
+                got = inference.infer("small", {"x": X}).outputs["y"]
+                answered[0] += 1
+                if not np.allclose(got, expected(X), rtol=1e-5):
+                    wrong.append(str(got))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    before = answered[0]
+    owner.kill()
+    time.sleep(3)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert before > 0
+    assert answered[0] > before
+    assert wrong == []
+
+
+def test_a_mesh_that_lost_its_power_serves_again_what_it_served(mesh: Mesh) -> None:
+    mesh.deploy()
+    for daemon in mesh.daemons:
+        daemon.kill()
+    for daemon in mesh.daemons:
+        daemon.start()
+    for daemon in mesh.daemons:
+        daemon.ready()
+        with daemon.admin() as admin:
+            status = admin.wait(lambda status: copies(status) >= 1, SERVED_S, "served again")
+            assert status.deployments[0].generation == 1
+        np.testing.assert_allclose(ask(daemon), expected(X), rtol=1e-5)
+
+
+def test_a_node_that_is_told_to_stop_hands_over_first(mesh: Mesh) -> None:
+    mesh.deploy()
+    entry, leaving = mesh.daemons[0], mesh.daemons[1]
+    began = time.monotonic()
+    assert leaving.stop() == 0
+    assert time.monotonic() - began < 12
+    np.testing.assert_allclose(ask(entry), expected(X), rtol=1e-5)
+    entry.wait_nodes(2, 5)
