@@ -76,6 +76,7 @@ class Bidder:
             for at in range(span.start, span.end)
         )
         promise = Reservation(source, award.number, layers, now_us, now_us + self._timers.reservation_us)
-        if not self._shelf.reserve(name, promise):
+        fits = self._shelf.fits_alone(name, promise) if award.gap else self._shelf.reserve(name, promise)
+        if not fits:
             return Reject(award.number, "the memory was taken meanwhile")
         return Accept(award.number)

@@ -10,8 +10,8 @@ Rule 2: which plan serves is derived from holdings, never written down.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from meshd.config import DEPLOYMENTS_MAX, Timers
-from meshd.core import telling
+from meshd.config import DEPLOYMENTS_MAX, DRAIN_ANSWER_US, Timers
+from meshd.core import repair, telling
 from meshd.core.bidding import Bidder
 from meshd.core.events import (
     Answer,
@@ -245,7 +245,7 @@ class Intent:
                 ledger.desk.retire(token, name, persist)
                 return effects
             case Drain(on):
-                ledger.shelf.drain(on)
+                ledger.shelf.drain(on, now_us + DRAIN_ANSWER_US)
                 if not on:
                     return [Answer(token, Done("takes part again"))]
                 ledger.desk.drain(token, now_us)
@@ -264,6 +264,8 @@ class Intent:
                     token, Refused("CONFLICT", f"there are {DEPLOYMENTS_MAX} deployments, which is all there can be")
                 )
             ]
+        if wrong := repair.hopeless(command, ledger.mesh):
+            return [Answer(token, Refused("CONFLICT", wrong))]
         try:
             record = ledger.registry.next(command, self._author(), wall_us, self._sign)
         except ConflictError as error:

@@ -50,6 +50,8 @@ class Award:
 
     number: int
     plan: Plan
+    gap: bool = False
+    """Nothing serves: what the receiver holds of the deployment and is not listed for may go before the new is loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ class Matter:
     served: Served | None = None
     seen: dict[bytes, None] = field(default_factory=dict)
     """Hashes of heads and prefixes of plans known or asked for, oldest first."""
-    asked: dict[bytes, int] = field(default_factory=dict)
-    """Keys asked for and when, until they are told."""
+    asked: dict[tuple[NodeId, bytes], int] = field(default_factory=dict)
+    """(node, key) asked for and when, until that node tells."""
 
     def saw(self, part: bytes) -> None:
         """Remember a part of a key."""

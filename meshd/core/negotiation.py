@@ -6,7 +6,8 @@
 
 Rule 1: no state outlives the run: a planner that dies leaves promises that expire, and the next in rank begins anew.
 Rule 2: two planners at once are harmless: plans are totally ordered, and holders follow the greatest.
-Rule 3: in a repair what stands is given to the solver; only if the gaps cannot be filled is everything placed anew.
+Rule 3: in a repair what stands is given to the solver; only if the gaps cannot be filled is everything placed anew; and
+only if nothing serves, and nothing fits beside what is held, as if that were gone.
 
 Source: the contract net, Smith, "The contract net protocol", IEEE Trans. Computers 1980.
 """
@@ -55,6 +56,8 @@ class Brief:
     silent: Mapping[NodeId, Site] | None = None
     """What the facts say of holders that may not answer: they keep what they hold and get nothing new."""
     unreachable: tuple[tuple[NodeId, NodeId], ...] = ()
+    gap: bool = False
+    """No plan serves: if nothing fits beside what is held, what is held may go first."""
 
 
 class Run:
@@ -78,6 +81,7 @@ class Run:
         self._sites: dict[NodeId, Site] = {}
         self._waiting: dict[NodeId, None] = {}
         self._kept = brief.kept
+        self._gap = False
 
     # ---------------------------------------------------------------- offer, bid
 
@@ -180,6 +184,7 @@ class Run:
             record.policy.segments_min,
             weights,
             unreachable=brief.unreachable,
+            gap=self._gap,
             kept=tuple(Kept(k.start, k.end, tuple(n for n in k.succession if n in sites)) for k in self._kept),
         )
         return [Solve(token, problem)]
@@ -194,13 +199,16 @@ class Run:
             if self._kept:
                 self._kept = ()
                 return self._solve(again)
+            if self.brief.gap and not self._gap:
+                self._gap = True
+                return self._solve(again)
             self.phase, self.problem = Phase.FAILED, self._failure(result.reason)
             return []
         self.solution = result
         self.plan = self._drafted(result, epoch)
         self.phase, self.deadline_us = Phase.AWARDING, now_us + AWARD_WINDOW_US
         self._waiting = dict.fromkeys(self._awarded(self.plan))
-        effects: list[Effect] = [SendLink(n, Award(self.number, self.plan)) for n in self._waiting if n != self.me]
+        effects: list[Effect] = [SendLink(n, self.award()) for n in self._waiting if n != self.me]
         return effects
 
     def _failure(self, reason: str) -> str:
@@ -216,6 +224,11 @@ class Run:
             if node in self._sites and not _covers(self._sites[node].held, span.start, span.end)
         }
         return sorted(new)
+
+    def award(self) -> Award:
+        """What is said to those awarded."""
+        assert self.plan is not None, "an award without a plan"
+        return Award(self.number, self.plan, self._gap)
 
     @property
     def asks_me(self) -> bool:

@@ -23,7 +23,7 @@ from meshd.core.placement_cost import GIGABIT, Chain, Kept, Problem, Site, Table
 from meshd.core.placement_search import cheapest, search
 from meshd.core.placement_standby import complete
 
-__all__ = ["GIGABIT", "Infeasible", "Kept", "Problem", "Site", "Solution", "Stage", "solve"]
+__all__ = ["GIGABIT", "Infeasible", "Kept", "Problem", "Site", "Solution", "Stage", "shortfall", "solve"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,11 @@ def solve(problem: Problem) -> Solution | Infeasible:
             ):
                 found = other
     return found
+
+
+def shortfall(problem: Problem) -> Infeasible | None:
+    """What can be said against `problem` without a search; None where a search is worth it."""
+    return _impossible(problem) or _lacking(Tables(problem, 1))
 
 
 def _placed(problem: Problem, share: int) -> Solution | Infeasible:
@@ -148,7 +153,15 @@ def _impossible(problem: Problem) -> Infeasible | None:
 
 
 def _shortfall(problem: Problem) -> Infeasible:
-    tables = Tables(problem, 1)
+    total, offered = sum(problem.memory_bytes), sum(site.memory_bytes for site in problem.sites)
+    return _lacking(Tables(problem, 1)) or Infeasible(
+        f"the model needs {total} bytes and the nodes have {offered} together, but no chain of nodes that reach each other"
+        " fits its layers into their memories one by one: add memory to the smallest node, or take part with another"
+    )
+
+
+def _lacking(tables: Tables) -> Infeasible | None:
+    problem = tables.problem
     lacking = [min(tables.need(k, i, i + 1) - room for k, room in enumerate(tables.room)) for i in range(tables.layers)]
     if max(lacking) > 0:
         layer = lacking.index(max(lacking))
@@ -158,7 +171,4 @@ def _shortfall(problem: Problem) -> Infeasible:
         return Infeasible(
             f"the model needs {total} bytes, and all nodes together have {offered}: {total - offered} bytes too few"
         )
-    return Infeasible(
-        f"the model needs {total} bytes and the nodes have {offered} together, but no chain of nodes that reach each other"
-        " fits its layers into their memories one by one: add memory to the smallest node, or take part with another"
-    )
+    return None

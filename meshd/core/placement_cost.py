@@ -74,6 +74,8 @@ class Problem:
     """How many times a stage holds its input and output beside its layers (the model's input once); 0: counted in the layers."""
     unreachable: tuple[tuple[NodeId, NodeId], ...] = ()
     """Pairs that cannot open a link."""
+    gap: bool = False
+    """Nothing serves: what is held may be let go before the new is loaded, so its memory counts as free."""
     kept: tuple[Kept, ...] = ()
     """For a repair: the segments as they are. Only gaps are filled."""
 
@@ -109,8 +111,8 @@ class Tables:
         self.move: list[list[int]] = []
         for site in self.sites:
             held = _layers(site.held)
-            fresh = [0 if i in held else b for i, b in enumerate(problem.memory_bytes)]
-            self.memory.append(_prefix(fresh))
+            free = set() if problem.gap else held
+            self.memory.append(_prefix([0 if i in free else b for i, b in enumerate(problem.memory_bytes)]))
             self.room.append(site.memory_bytes // share - (sum(problem.memory_bytes) - self.memory[-1][-1]))
             there = site.on_disk or not problem.move_bytes
             moved = [0 if there or i in held else b for i, b in enumerate(problem.move_bytes or problem.memory_bytes)]

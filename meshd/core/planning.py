@@ -70,7 +70,8 @@ class Planning:
             kept, silent = stands.kept(), repair.silent_sites(stands, record, ledger.mesh)
         generation = ledger.registry.generation(name)
         pairs = repair.unreachable_pairs(ledger.mesh)
-        run = Run(ledger.me, Brief(record, generation, wanted.kind, kept, silent, pairs), ledger.rng)
+        gap = not any(ledger.mesh.servable(plan) for plan in ledger.plans(name))
+        run = Run(ledger.me, Brief(record, generation, wanted.kind, kept, silent, pairs, gap), ledger.rng)
         ledger.matters[name].run = run
         begun = Report("plan.begun", name, {"reason": wanted.kind})
         return [begun, *self._offer(name, run, now_us)]
@@ -117,8 +118,7 @@ class Planning:
                 epoch = self._ledger.matters[name].plans.epoch + 1
                 effects = run.solved(token, result, epoch, self._ledger.token(), now_us)
                 if run.asks_me:
-                    assert run.plan is not None
-                    reply = self.awarded(self._ledger.me, Award(run.number, run.plan), now_us)
+                    reply = self.awarded(self._ledger.me, run.award(), now_us)
                     run.answered(self._ledger.me, reply)
                 return effects + self._after(name, run, run.proceed(self._ledger.token(), now_us), now_us)
         return []

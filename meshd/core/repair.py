@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 from meshd.config import Timers
 from meshd.core.bidding import layer_us
+from meshd.core.events import Deploy
 from meshd.core.ids import NodeId
 from meshd.core.mesh import Mesh, bandwidth_bps
-from meshd.core.placement import Kept, Site
+from meshd.core.placement import Kept, Problem, Site, shortfall
 from meshd.core.plan import Plan, Policy
 from meshd.core.registry import Record
 from meshd.core.view import Hold, Member
@@ -133,3 +134,18 @@ def unreachable_pairs(mesh: Mesh) -> tuple[tuple[NodeId, NodeId], ...]:
 def admitted(mesh: Mesh, policy: Policy) -> list[Member]:
     """Members to make an offer to: alive, within the labels, not draining."""
     return [member for member in mesh.live if mesh.may_serve(member, policy)]
+
+
+def hopeless(command: Deploy, mesh: Mesh) -> str:
+    """Why no plan can be, from the facts alone; empty where there may be one, or too little is known."""
+    policy = command.policy
+    members = admitted(mesh, policy)
+    if any(member.capacity.memory_bytes <= 0 for member in mesh.live):
+        return ""
+    budgets = [(m.node, m.capacity.memory_bytes) for m in members]
+    sites = tuple(
+        Site(node, min(size, policy.memory_bytes_max or size), (1,) * len(command.layers)) for node, size in budgets
+    )
+    crossing = (0,) * (len(command.layers) + 1)
+    lacking = shortfall(Problem(tuple(layer.resident_bytes for layer in command.layers), crossing, sites))
+    return "" if lacking is None else lacking.reason

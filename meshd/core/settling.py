@@ -41,7 +41,7 @@ class Settling:
             effects += self._adopt(name, record, matter, now_us)
             dues.append(self._measure(matter, now_us))
             effects += self._load(record, matter, now_us)
-            unloads, due = self._unload(name, matter, now_us)
+            unloads, due = self._unload(name, record, matter, now_us)
             effects += unloads
             dues += [due, self._retry_due(name, now_us)]
             effects += self._fetch(record, matter, dues, now_us)
@@ -111,7 +111,7 @@ class Settling:
                 effects += ledger.shelf.load(SegmentId(target.plan_digest, index), target, record.layers, now_us)
         return effects
 
-    def _unload(self, name: str, matter: Matter, now_us: int) -> tuple[list[Effect], Due]:
+    def _unload(self, name: str, record: Record, matter: Matter, now_us: int) -> tuple[list[Effect], Due]:
         ledger, target = self._ledger, matter.target
         effects: list[Effect] = []
         dues: list[int] = []
@@ -126,11 +126,25 @@ class Settling:
                     effects += ledger.shelf.unload(segment)
                 continue
             wait = unload_after(listed, same, ledger.shelf.draining, served_for, ledger.timers)
+            over = ledger.shelf.draining and now_us >= ledger.shelf.drained_by_us
+            if over or (wait < 0 and not listed and self._in_the_way(name, record, matter)):
+                wait = 0
             if wait == 0:
                 effects += ledger.shelf.unload(segment)
             elif wait > 0:
                 dues.append(now_us + wait)
         return effects, min(dues, default=None)
+
+    def _in_the_way(self, name: str, record: Record, matter: Matter) -> bool:
+        """Whether nothing serves, and what is held and not listed keeps out what the target lists (an award with a gap).
+
+        NB the one exception to the unload rule: no request can be answered whether or not it is kept.
+        """
+        ledger, target = self._ledger, matter.target
+        if target is None or any(ledger.mesh.servable(plan) for plan in ledger.plans(name)):
+            return False
+        mine = (SegmentId(target.plan_digest, i) for i, s in enumerate(target.segments) if ledger.me in s.succession)
+        return any(ledger.shelf.lacks_room(segment, target, record.layers) for segment in mine)
 
     def _let_go(self, name: str) -> list[Effect]:
         """A retired deployment needs nothing any more."""

@@ -52,6 +52,8 @@ class Shelf:
 
     budget_bytes: int = 0
     draining: bool = False
+    drained_by_us: int = 0
+    """When what is still held is let go, whatever plans say."""
     items: dict[SegmentId, Item] = field(default_factory=dict)
     reserved: dict[str, Reservation] = field(default_factory=dict)
 
@@ -101,6 +103,22 @@ class Shelf:
         self.reserved[deployment] = wanted
         return True
 
+    def fits_alone(self, deployment: str, wanted: Reservation) -> bool:
+        """Whether it would fit in place of all that `deployment` holds. Reserves nothing: what it needs is still taken."""
+        return sum(size for _, size in dict(wanted.layers).items()) <= self.room_for(deployment)
+
+    def lacks_room(self, segment: SegmentId, plan: Plan, layers: tuple[LayerCost, ...]) -> bool:
+        """Whether a segment of `plan` is not here and does not fit beside what is."""
+        before = self.items.get(segment)
+        if before is not None and before.state is not Hold.FAILED:
+            return False
+        return self._used_with(segment, plan, layers) > self.room_for(plan.deployment)
+
+    def _used_with(self, segment: SegmentId, plan: Plan, layers: tuple[LayerCost, ...]) -> int:
+        span, there = plan.segments[segment.index], self._layers_of(plan.deployment)
+        adds = sum(layers[at].resident_bytes for at in range(span.start, span.end) if at not in there)
+        return self.used_bytes(plan.deployment) + adds
+
     def expire(self, now_us: int) -> None:
         """Forget promises that were not called in."""
         self.reserved = {d: r for d, r in self.reserved.items() if r.until_us > now_us}
@@ -114,9 +132,7 @@ class Shelf:
             return []
         span = plan.segments[segment.index]
         sizes = tuple(layer.resident_bytes for layer in layers[span.start : span.end])
-        there = self._layers_of(plan.deployment)
-        adds = sum(size for at, size in enumerate(sizes, span.start) if at not in there)
-        if self.used_bytes(plan.deployment) + adds > self.room_for(plan.deployment):
+        if self._used_with(segment, plan, layers) > self.room_for(plan.deployment):
             return []
         failures = 0 if before is None else before.failures
         self.items[segment] = Item(plan.deployment, span.start, sizes, failures=failures)
@@ -163,9 +179,9 @@ class Shelf:
         """Its memory is free."""
         self.items.pop(segment, None)
 
-    def drain(self, on: bool) -> None:
-        """Publish what is READY as DRAINING, or take that back."""
-        self.draining = on
+    def drain(self, on: bool, by_us: int) -> None:
+        """Publish what is READY as DRAINING, or take that back; `by_us` is when patience ends."""
+        self.draining, self.drained_by_us = on, by_us
         before, after = (Hold.READY, Hold.DRAINING) if on else (Hold.DRAINING, Hold.READY)
         for item in self.items.values():
             if item.state is before and not item.unloading:

@@ -26,9 +26,9 @@ def heard(ledger: Ledger, source: NodeId, name: str, key: bytes, now_us: int) ->
         if heads in matter.seen and (plan == NO_PLAN or plan in matter.seen):
             return []
     matter = ledger.matter(name)
-    if now_us - matter.asked.get(key, -ASK_AGAIN_US) < ASK_AGAIN_US:
+    if any(now_us - when < ASK_AGAIN_US for (_, asked_for), when in matter.asked.items() if asked_for == key):
         return []
-    matter.asked[key] = now_us
+    matter.asked[source, key] = now_us
     while len(matter.asked) > ASKED_MAX:
         del matter.asked[next(iter(matter.asked))]
     return [SendLink(source, IntentAsk(name))]
@@ -60,10 +60,11 @@ def told(ledger: Ledger, source: NodeId, tell: IntentTell, now_us: int) -> list[
         if plausible(plan, name, record_now) and matter.plans.merge(plan):
             changed = True
             effects.append(Report("plan.heard", name, {"epoch": plan.epoch, "planner": plan.planner, "from": source}))
-    for key in matter.asked:
+    # What this node advertised is all here, or was refused: it is not asked for again.
+    for node, key in [asked for asked in matter.asked if asked[0] == source]:
         matter.saw(key[:PART_BYTES])
         matter.saw(key[PART_BYTES:])
-    matter.asked.clear()
+        del matter.asked[node, key]
     if changed:
         matter.problem = ""
         effects += ledger.persist(name)[1]

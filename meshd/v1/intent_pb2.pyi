@@ -175,12 +175,14 @@ class Decline(_message.Message):
     def __init__(self, number: _Optional[int] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Award(_message.Message):
-    __slots__ = ("number", "plan")
+    __slots__ = ("number", "plan", "gap")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     PLAN_FIELD_NUMBER: _ClassVar[int]
+    GAP_FIELD_NUMBER: _ClassVar[int]
     number: int
     plan: PlanRecord
-    def __init__(self, number: _Optional[int] = ..., plan: _Optional[_Union[PlanRecord, _Mapping]] = ...) -> None: ...
+    gap: bool
+    def __init__(self, number: _Optional[int] = ..., plan: _Optional[_Union[PlanRecord, _Mapping]] = ..., gap: _Optional[bool] = ...) -> None: ...
 
 class Accept(_message.Message):
     __slots__ = ("number",)

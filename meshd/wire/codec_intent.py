@@ -250,7 +250,7 @@ def _put_decline(out: Any, decline: core.Decline) -> None:
 
 
 def _put_award(out: Any, award: core.Award) -> None:
-    out.award.number = award.number
+    out.award.number, out.award.gap = award.number, award.gap
     put_plan(out.award.plan, award.plan)
 
 
@@ -294,7 +294,7 @@ DECODE: dict[str, Callable[[Any], core.IntentMessage]] = {
     "offer": _offer,
     "bid": _bid,
     "decline": lambda body: core.Decline(_count(body.number, "decline.number"), _reason(body, "decline")),
-    "award": lambda body: core.Award(_count(body.number, "award.number"), plan(body.plan)),
+    "award": lambda body: core.Award(_count(body.number, "award.number"), plan(body.plan), body.gap),
     "accept": lambda body: core.Accept(_count(body.number, "accept.number")),
     "reject": lambda body: core.Reject(_count(body.number, "reject.number"), _reason(body, "reject")),
     "intent_ask": lambda body: core.IntentAsk(text(body.deployment, NAME_CHARS_MAX, "ask.deployment", 1)),

@@ -21,7 +21,7 @@ from meshd.core.view import Capacity, Hold, Member, Served, State
 
 MS, S = 1_000, 1_000_000
 MODEL = Digest("ab" * 32)
-SUSPECT_US, DEAD_US = 1 * S, 4 * S
+SUSPECT_US, DEAD_US, SYNC_US = 1 * S, 4 * S, 5 * S
 
 
 def sign(message: bytes) -> bytes:
@@ -77,10 +77,16 @@ class Cluster:
         self.states: dict[NodeId, State] = {}
         self.facts: dict[NodeId, dict[NodeId, Member]] = {}
         self.fail_loads: set[NodeId] = set()
+        self.fail_fetches = False
+        self.suspected: set[NodeId] = set()
+        self.side: set[NodeId] = set()
+        """One side of a split; empty: there is none."""
+        self.cut_since = 0
         self.sent: list[tuple[int, NodeId, NodeId, Any]] = []
         self.drop: Callable[[NodeId, NodeId, Any], bool] = lambda source, to, message: False
         for n in range(nodes):
             self.add(n, memory, (MODEL,) if n < with_model else ())
+        self.after(SYNC_US, self._sync)
 
     # ------------------------------------------------------------ life
 
@@ -129,6 +135,49 @@ class Cluster:
             for peer in self.peers.values():
                 if peer.up:
                     self._members(peer)
+
+    def suspect(self, node: NodeId, for_us: int) -> None:
+        """Others suspect it for a while, wrongly."""
+        self.suspected.add(node)
+        self.after(for_us, lambda: self.suspected.discard(node))
+        for us in (0, for_us + 1):
+            self.after(us, self._all_members)
+
+    def split(self, side: set[NodeId]) -> None:
+        """`side` and the rest no longer hear each other."""
+        self.side, self.cut_since = set(side), self.now
+        self.after(SUSPECT_US, self._all_members)
+        self.after(DEAD_US, self._all_members)
+
+    def heal(self) -> None:
+        """They do again; facts and keys are exchanged as Sync would."""
+        self.side = set()
+        for peer in self.peers.values():
+            for other in self.peers.values():
+                if peer is not other:
+                    self._hear(other, peer.member, (peer.member.boot, peer.facts_version))
+                    for name, key in peer.intent.intents():
+                        self.after(300 * MS, lambda p=peer.node, o=other.node, n=name, k=key: self._rumour(p, o, n, k))
+        self._all_members()
+
+    def apart(self, a: NodeId, b: NodeId) -> bool:
+        """Whether a split lies between them."""
+        return bool(self.side) and (a in self.side) != (b in self.side)
+
+    def _all_members(self) -> None:
+        for peer in self.peers.values():
+            if peer.up:
+                self._members(peer)
+
+    def _sync(self) -> None:
+        """Everyone tells one other its keys: what a lost answer is mended by."""
+        for peer in list(self.peers.values()):
+            others = [node for node in self.nodes if node != peer.node]
+            if peer.up and others:
+                other = self.rng.choice(others)
+                for name, key in peer.intent.intents():
+                    self._rumour(peer.node, other, name, key)
+        self.after(SYNC_US, self._sync)
 
     # ------------------------------------------------------------ time
 
@@ -194,6 +243,8 @@ class Cluster:
                     self.later(peer, 10 * MS, events.Unloaded(segment))
                 case events.Fetch(model, sources):
                     assert sources
+                    if self.fail_fetches:
+                        continue
                     self.later(peer, 300 * MS, events.DiskChanged((*peer.member.models, model)))
                     self.after(301 * MS, lambda model=model: self._fact(peer, models=(*peer.member.models, model)))
                 case events.Answer(token, result):
@@ -218,14 +269,14 @@ class Cluster:
 
     def _arrive(self, source: NodeId, to: NodeId, message: Any) -> None:
         peer = self.peers.get(to)
-        if peer is None or not peer.up:
+        if peer is None or not peer.up or self.apart(source, to):
             self.after(1 * MS, lambda: self.give(source, events.LinkChanged(to, False)))
             return
         self.perform(peer, peer.intent.on_link(source, message, self.now))
 
     def _rumour(self, source: NodeId, to: NodeId, name: str, key: bytes) -> None:
         peer = self.peers[to]
-        if peer.up and source in self.peers and dict(peer.intent.intents()).get(name) != key:
+        if peer.up and not self.apart(source, to) and dict(peer.intent.intents()).get(name) != key:
             self.perform(peer, peer.intent.on_intent(source, name, key, self.now))
 
     def _fire(self, peer: Peer, id: str, due: int) -> None:
@@ -246,17 +297,25 @@ class Cluster:
                 self.after(delay, lambda o=other.node, m=peer.member: self._hear(self.peers[o], m, said))
 
     def _hear(self, peer: Peer, member: Member, said: tuple[int, int]) -> None:
-        if peer.up and peer.heard.get(member.node, (0, 0)) < said:
+        if peer.up and not self.apart(peer.node, member.node) and peer.heard.get(member.node, (0, 0)) < said:
             peer.heard[member.node] = said
             self.facts[peer.node][member.node] = member
             self._members(peer)
 
     def _members(self, peer: Peer) -> None:
         members = {
-            node: replace(member, state=State.ALIVE if node == peer.node else self.states[node])
+            node: replace(member, state=State.ALIVE if node == peer.node else self._state_of(peer.node, node))
             for node, member in sorted(self.facts[peer.node].items())
         }
         self.perform(peer, peer.intent.on_members(MappingProxyType(members), self.now))
+
+    def _state_of(self, observer: NodeId, node: NodeId) -> State:
+        if self.apart(observer, node):
+            since = self.now - self.cut_since
+            return State.DEAD if since >= DEAD_US else State.SUSPECT if since >= SUSPECT_US else State.ALIVE
+        if node in self.suspected:
+            return State.SUSPECT
+        return self.states[node]
 
     # ------------------------------------------------------------ what tests ask
 
@@ -269,9 +328,25 @@ class Cluster:
         """A deployment in a node's view."""
         return self.peers[node].intent.served(self.now).get(name)
 
-    def all_serve(self, copies: int = 1, name: str = "d") -> bool:
+    def said(self, node: NodeId, kind: str) -> bool:
+        """Whether `node` ever sent such a message."""
+        return any(source == node and type(message).__name__ == kind for _, source, _, message in self.sent)
+
+    def all_servable(self, name: str = "d") -> bool:
+        """Whether every node that is up has somebody to ask for each segment who really serves it."""
+        ready = self.ready()
+        for node in self.nodes:
+            served = self.served(node, name)
+            if served is None or served.plan is None:
+                return False
+            for index, nodes in enumerate(served.candidates):
+                if not set(nodes) & set(ready.get(SegmentId(served.plan.plan_digest, index), ())):
+                    return False
+        return True
+
+    def all_serve(self, copies: int = 1, name: str = "d", among: set[NodeId] | None = None) -> bool:
         """Whether all nodes that are up see one servable plan with so many candidates for each segment, all of them up."""
-        views = [self.served(node, name) for node in self.nodes]
+        views = [self.served(node, name) for node in self.nodes if among is None or node in among]
         plans = {view.plan.record if view is not None and view.plan is not None else None for view in views}
         if len(plans) != 1 or None in plans:
             return False

@@ -44,7 +44,7 @@ MESSAGES: list[Any] = [
     core.Offer(1, "camera", MODEL, LAYERS),
     core.Bid(1, (5, 6), 1 << 30, ((0, 1),), True, 4_500),
     core.Decline(1, "draining"),
-    core.Award(2, PLAN),
+    core.Award(2, PLAN, True),
     core.Accept(0),
     core.Reject(2, "the memory was taken meanwhile"),
     core.IntentAsk("camera"),
