@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshd.kernels.forms import rates
 from meshd.kernels.kernel import Flat, Kernel, Tail
 from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes
 from meshd.kernels.planes import BITS, PLAIN, STAGED, Work, block_convolution
@@ -201,11 +202,13 @@ class PlaneConvolution(Kernel):
             )  # fmt: skip
 
 
-def pack(weight: Floats, window: Window, tail: Tail, pitch: int, source: Planes | None) -> PlaneConvolution:
-    """Choose the block in which this weight's zeros save most time, and pack it."""
+def pack(
+    weight: Floats, window: Window, tail: Tail, pitch: int, source: Planes | None, tile: Tile | None = None
+) -> PlaneConvolution:
+    """Pack in the block in which this weight's zeros save most time here."""
     outputs, inner, kh, kw = weight.shape
     channels = inner * window.groups
-    tile = _best_tile(weight, window.groups)
+    tile = tile or _best_tile(weight, window.groups)
     read = window.planes(channels, pitch)
     if source is not None and source.channels == channels and window.reads(source):
         read = source
@@ -246,6 +249,7 @@ def pack(weight: Floats, window: Window, tail: Tail, pitch: int, source: Planes 
 def _best_tile(weight: Floats, groups: int) -> Tile:
     outputs = weight.shape[0]
     nonzero = weight.reshape(outputs, -1) != 0
+    known = rates()
 
     def cost(tile: Tile) -> float:
         blocks = -(-outputs // tile.rows)
@@ -253,6 +257,6 @@ def _best_tile(weight: Floats, groups: int) -> Tile:
             return float("inf")
         padded = np.zeros((blocks * tile.rows, nonzero.shape[1]), bool)
         padded[:outputs] = nonzero
-        return float(padded.reshape(blocks, tile.rows, -1).any(1).sum() * tile.rows / tile.rate)
+        return float(padded.reshape(blocks, tile.rows, -1).any(1).sum() * tile.rows / known[f"conv.{tile.rows}"])
 
     return min(plane_tiles(), key=cost)

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshd.kernels.forms import rates
 from meshd.kernels.kernel import Flat, Kernel, Tail
 from meshd.kernels.layout import Bits, Floats, Layout, Planes
 from meshd.kernels.matrices import SPAN, Work, dense_product, sparse_product
-from meshd.kernels.tiles import MATVEC_RATE_DENSE, MATVEC_RATES, PANEL, PRODUCT_ROWS, product_lanes, sparse_rows
+from meshd.kernels.tiles import MATVEC_RATES, PANEL, PRODUCT_ROWS, product_lanes, sparse_rows
 
 NARROW = 16
 _NO_FLOATS, _NO_WORDS = np.zeros(1, np.float32), np.zeros(1, np.uint64)
@@ -137,14 +138,11 @@ class SparseProduct(_Product):
         )  # fmt: skip
 
 
-def pack(weight: Floats, tail: Tail) -> Kernel:
-    """Choose the form in which one row takes least time here, and pack it."""
+def pack(weight: Floats, tail: Tail, form: int | None = None) -> Kernel:
+    """Pack in the form in which one row takes least time here: 0 dense, else blocks of that many outputs."""
     outputs, k = weight.shape
     nonzero = weight != 0
-    costs = {0: outputs * k / MATVEC_RATE_DENSE}
-    for lanes, rate in MATVEC_RATES.items():
-        costs[lanes] = _blocked(nonzero, lanes).any(1).sum() * lanes / rate
-    lanes = min(costs, key=lambda form: costs[form])
+    lanes = _best_form(nonzero) if form is None else form
     layouts: tuple[Layout, Layout, Layout | None] = (
         Planes.plain(k),
         Bits(outputs) if tail.bits else Planes.plain(outputs),
@@ -168,6 +166,16 @@ def pack(weight: Floats, tail: Tail) -> Kernel:
         index=position.astype(np.int32),
         value=np.ascontiguousarray(_blocked(weight, lanes).transpose(0, 2, 1)[block, position]).ravel(),
     )
+
+
+def _best_form(nonzero: NDArray[Any]) -> int:
+    known = rates()
+
+    def cost(lanes: int) -> float:
+        terms = _blocked(nonzero, lanes).any(1).sum() * lanes if lanes else nonzero.size
+        return float(terms / known[f"product.{lanes}"])
+
+    return min(MATVEC_RATES, key=cost)
 
 
 def _blocked(weight: NDArray[Any], lanes: int) -> NDArray[Any]:

@@ -54,9 +54,8 @@ def sparse_rows(lanes: int) -> int:
     return max(1, min(PRODUCT_ROWS, (machine.registers - 6) // registers_a_row))
 
 
-MATVEC_RATES = {1: 1.7, 4: 10.5, 8: 16.0, 16: 19.0}
-"""Non-zero weights a nanosecond by outputs that share a pattern; one row, weights in cache."""
-MATVEC_RATE_DENSE = 28.0
+MATVEC_RATES = {0: 24.0, 1: 1.7, 4: 8.5, 8: 13.5, 16: 15.0}
+"""Weights a nanosecond by outputs that share a pattern (0: dense); one row, weights in cache."""
 
 
 @cache

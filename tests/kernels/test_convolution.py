@@ -89,3 +89,14 @@ def test_tails_and_layouts_change_no_bit(shape: Any) -> None:
     bits.write_to(Bits(outputs, oh, ow, 2, 1, 1, ow + 3), planes)
     for pieces in (1, 7):
         np.testing.assert_array_equal(run(bits, images, residual, pieces=pieces), signs(expected))
+
+
+def test_every_tile_of_a_convolution_gives_the_same_bits() -> None:
+    from meshd.kernels import convolution, tiles
+
+    weight, images, how = _make((16, 5, (3, 3), (13, 11), (1, 1), (1, 1, 1, 1), (1, 1), 1), 0.5, 1)
+    window = convolution.Window(13, 11, (3, 3), how["strides"], how["pads"], how["dilations"], 1)
+    answers = [run(convolution.pack(weight, window, Tail(), 0, None, tile), images) for tile in tiles.plane_tiles()]
+    answers.append(run(convolution.pack(weight, window, Tail(), 20, None), images))
+    for answer in answers[1:]:
+        np.testing.assert_array_equal(answer, answers[0])
