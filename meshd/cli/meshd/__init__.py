@@ -8,6 +8,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("meshd.cli.meshd.run", "Run the daemon: one node of the mesh."),
     "sim": ("meshd.cli.meshd.sim", "Simulate a mesh: what would it do when things go wrong?"),
     "demo": ("meshd.cli.meshd.demo", "See it all on this machine: find, place, serve, kill, survive."),
+    "bench": ("meshd.cli.meshd.bench", "Measure this machine."),
     "key": ("meshd.cli.meshd.key", "Make, show or take over the mesh key."),
 }
 """Subcommand to the module that defines it as `command`, and its line in the help."""

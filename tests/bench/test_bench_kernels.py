@@ -1,0 +1,72 @@
+"""`meshd bench kernels` says what it measured: documents of a stable shape, and a reason beside every low ratio."""
+
+import json
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from meshd.cli.meshd import main
+from meshd.kernels import registry
+
+pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+
+
+@pytest.fixture
+def few(monkeypatch: Any) -> None:
+    """Two small rows, short rounds, and limits that are known for no machine."""
+    from meshd.bench import kernels, limits
+    from meshd.kernels import forms
+
+    monkeypatch.setattr(
+        kernels, "CASES", tuple(c for c in kernels.CASES if c.name in {"binary.conv3x3", "dense.product.row"})
+    )
+    monkeypatch.setattr(limits, "ROUNDS", 3)
+    monkeypatch.setattr(limits, "SIZES", (16_384, 16_384, 16_384, 16_384))
+    monkeypatch.setattr(limits, "EXPECTED", {})
+    monkeypatch.setattr(forms, "SPEND_S", 0.001)
+    monkeypatch.setattr(forms, "_path", lambda: None)
+
+
+def test_the_document_has_limits_and_a_row_for_each_kernel(few: None) -> None:
+    done = CliRunner().invoke(main, ["bench", "kernels", "-o", "json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert (found["apiVersion"], found["kind"], found["doubts"], found["peers"]) == ("meshd/v1", "KernelBench", [], [])
+    assert set(found["limits"]) == {
+        "fma_gmac_s", "dot_gmac_s", "popcount_gbitmac_s", "l1_gb_s", "l2_gb_s", "l3_gb_s", "dram_gb_s",
+    }  # fmt: skip
+    assert [row["name"] for row in found["kernels"]] == ["binary.conv3x3", "dense.product.row"]
+    for row in found["kernels"]:
+        assert set(row) - {"why", "cold_us"} == {"name", "shape", "sparsity", "us", "rate", "limit", "unit", "ratio"}
+        assert row["us"] > 0
+        assert row["ratio"] == pytest.approx(row["rate"] / row["limit"], rel=0.05)
+        assert row["ratio"] >= 0.6 or row["why"]
+    assert "cold_us" in found["kernels"][1]
+
+
+def test_limits_that_are_not_this_cpus_end_with_failure(few: None, monkeypatch: Any) -> None:
+    from meshd.bench import limits
+    from meshd.kernels.machine import this_machine
+
+    monkeypatch.setattr(limits, "EXPECTED", {this_machine().cpu: {"fma": 1e9}})
+    monkeypatch.setattr(limits, "KNOWN_BYTES", this_machine().register_bytes)
+    done = CliRunner().invoke(main, ["bench", "kernels"])
+    assert done.exit_code == 1
+    assert "fma measured" in done.stderr
+
+
+def test_break_even_names_every_form(few: None) -> None:
+    done = CliRunner().invoke(main, ["bench", "kernels", "--break-even", "-o", "json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert found["kind"] == "BreakEven"
+    assert {"product.1", "product.16", "conv.1"} <= {form["form"] for form in found["forms"]}
+    assert all(0 <= form["zeros"] <= 1 for form in found["forms"])
+
+
+def test_without_numba_there_is_nothing_to_measure(monkeypatch: Any) -> None:
+    monkeypatch.setenv("MESHD_NUMBA", "0")
+    done = CliRunner().invoke(main, ["bench", "kernels"])
+    assert done.exit_code == 2
+    assert "Numba" in done.stderr
