@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,6 +42,31 @@ def test_a_daemon_without_a_key_runs_alone_and_stops_when_told(alone: Daemon) ->
     assert alone.stop() == 0
     assert "stopped" in alone.log()
     assert not alone.socket.exists()
+
+
+def test_a_daemon_that_only_routes_loads_no_compiler(alone: Daemon) -> None:
+    assert alone.process is not None
+    mapped = Path(f"/proc/{alone.process.pid}/maps").read_text()
+    assert "llvmlite" not in mapped
+    assert "cygrpc" in mapped
+
+
+def test_a_process_that_was_stopped_for_a_while_accuses_nobody(tmp_path: Path, cache: Path, key: str) -> None:
+    with Daemon(tmp_path / "a", cache, mesh_key=key, discovery="false") as a:
+        a.ready()
+        with Daemon(tmp_path / "b", cache, mesh_key=key, discovery="false", seeds=a.address("gossip")) as b:
+            b.ready()
+            b.wait_nodes(2)
+            assert b.process is not None
+            for _ in range(2):
+                b.process.send_signal(signal.SIGSTOP)
+                time.sleep(2.5)
+                b.process.send_signal(signal.SIGCONT)
+                time.sleep(1)
+            with b.admin() as admin:
+                told = [(event.kind, event.subject) for event, _ in admin.events(once=True)]
+            assert not [kind for kind, _ in told if kind in ("member.suspect", "member.dead")]
+            a.wait_nodes(2)
 
 
 def test_two_daemons_find_each_other_by_seed_and_say_goodbye(tmp_path: Path, cache: Path, key: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from meshd.client.inference import Inference
+from meshd.errors import DeniedError, UnavailableError
 from meshd.net.key import MeshKey
 from meshd.v1 import admin_pb2 as pb
 from tests.daemon.models import small_bundle
@@ -113,6 +114,28 @@ def test_every_node_answers_alike_and_a_killed_owner_costs_nothing(mesh: Mesh) -
     assert before > 0
     assert answered[0] > before
     assert wrong == []
+
+
+def test_a_remote_client_needs_the_certificate_and_a_token(mesh: Mesh) -> None:
+    mesh.deploy()
+    daemon = mesh.daemons[0]
+    where = daemon.address("grpc")
+    certificate = (daemon.folder / "identity.crt").read_bytes()
+    other = (mesh.daemons[1].folder / "identity.crt").read_bytes()
+    with daemon.admin() as admin:
+        secret = admin.create_token("laptop", "client")
+    with Inference(where, secret, certificate) as inference:
+        np.testing.assert_allclose(inference.infer("small", {"x": X}).outputs["y"], expected(X), rtol=1e-5)
+    for token in ("", "meshd_" + "x" * 43):
+        with Inference(where, token, certificate) as inference, pytest.raises(DeniedError):
+            inference.infer("small", {"x": X})
+    for pinned in (other, None):
+        with Inference(where, secret, pinned) as inference, pytest.raises(UnavailableError):
+            inference.infer("small", {"x": X}, timeout_s=5)
+    with daemon.admin() as admin:
+        admin.remove_token("laptop")
+    with Inference(where, secret, certificate) as inference, pytest.raises(DeniedError):
+        inference.infer("small", {"x": X})
 
 
 def test_a_mesh_that_lost_its_power_serves_again_what_it_served(mesh: Mesh) -> None:

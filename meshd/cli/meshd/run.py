@@ -1,5 +1,7 @@
 """`meshd run`: the daemon. Its flags are `daemon.settings.KEYS`."""
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -18,8 +20,7 @@ def _with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @click.option("--config", metavar="FILE", help="Settings. Default: meshd.toml in $CONFIGURATION_DIRECTORY, else XDG's.")
 @_with_flags
-@click.pass_context
-def command(ctx: click.Context, /, **flags: str | None) -> None:
+def command(**flags: str | None) -> None:
     """Run one node of the mesh until a signal ends it.
 
     SIGTERM and SIGINT give up in good order what this node serves (10 s at most); a second one ends it at once. Every flag
@@ -28,4 +29,7 @@ def command(ctx: click.Context, /, **flags: str | None) -> None:
     settings = load(flags)
     from meshd.daemon.supervisor import run
 
-    ctx.exit(run(settings))
+    code = run(settings)
+    # Everything is closed and flushed; a compilation that still runs on a thread must not hold up the end.
+    sys.stderr.flush()
+    os._exit(code)
