@@ -16,7 +16,7 @@ Sources: the bottleneck by "agree on T, each takes the longest run it can afford
 balancing algorithms for 1D partitioning", JPDC 2004; the cost of boards and links as in PipeEdge, Hu et al., DSD 2022.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meshd.core.ids import NodeId
 from meshd.core.placement_cost import GIGABIT, Chain, Kept, Problem, Site, Tables
@@ -153,10 +153,20 @@ def _impossible(problem: Problem) -> Infeasible | None:
 
 
 def _shortfall(problem: Problem) -> Infeasible:
-    total, offered = sum(problem.memory_bytes), sum(site.memory_bytes for site in problem.sites)
-    return _lacking(Tables(problem, 1)) or Infeasible(
-        f"the model needs {total} bytes and the nodes have {offered} together, but no chain of nodes that reach each other"
-        " fits its layers into their memories one by one: add memory to the smallest node, or take part with another"
+    if wrong := _lacking(Tables(problem, 1)):
+        return wrong
+    # Together there is enough, one by one there is not: how much more would do, were it given to every node?
+    too_little, enough = 0, sum(problem.memory_bytes) + 7 * problem.activation_copies * max(problem.crossing_bytes)
+    while enough - too_little > max(1, enough >> 7):
+        middle = (too_little + enough) // 2
+        sites = tuple(replace(site, memory_bytes=site.memory_bytes + middle) for site in problem.sites)
+        if search(Tables(replace(problem, sites=sites), 1), 1) is None:
+            too_little = middle
+        else:
+            enough = middle
+    return Infeasible(
+        "no chain of nodes that reach each other fits the layers into their memories one by one:"
+        f" about {enough} bytes more on every node would do"
     )
 
 

@@ -6,6 +6,7 @@ from meshd.cli.lazy import Lazy
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("meshd.cli.meshd.run", "Run the daemon: one node of the mesh."),
+    "plan": ("meshd.cli.meshd.plan", "Plan on paper: where would a model go on these boards?"),
     "sim": ("meshd.cli.meshd.sim", "Simulate a mesh: what would it do when things go wrong?"),
     "demo": ("meshd.cli.meshd.demo", "See it all on this machine: find, place, serve, kill, survive."),
     "bench": ("meshd.cli.meshd.bench", "Measure this machine."),
