@@ -249,6 +249,9 @@ CANCELS_REMEMBERED_MAX: Final = 4_096
 PASSAGES_MAX: Final = 2_048
 """Frames on their way to a next hop and not yet acknowledged; each keeps its payload."""
 QUEUE_JOBS_MAX: Final = 1_024
+BATCH_PARTS_MAX: Final = 8
+PART_US_MIN: Final = 10 * MS
+"""A part of a split batch computes at least this long: a trip costs about one."""
 INLINE_US: Final = 2 * MS
 """A segment shorter than this runs on the thread that brought the request: two thread switches cost a quarter of it."""
 QUEUE_SLACK_US: Final = 50 * MS

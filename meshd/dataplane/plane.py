@@ -11,19 +11,21 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import monotonic_ns, time_ns
 from typing import Protocol
 
 from meshd.config import INLINE_US, MS, S
 from meshd.core.ids import Boot, NodeId, SegmentId
 from meshd.core.journey.effects import Carry, Compute, Effect, Finish, Hint, Keep, Pair, Release, Respond, Send
-from meshd.core.journey.frames import Answer, Code, Failure, Forward, Frame, Leg, Reason, RequestId, Spent
+from meshd.core.journey.frames import Answer, Code, Failure, Forward, Frame, Leg, Reason, RequestId
 from meshd.core.journey.hop import Backlog
 from meshd.core.journey.journey import Journey
+from meshd.core.journey.split import parts
 from meshd.core.view import View
 from meshd.dataplane import compute
 from meshd.dataplane.budget import Budget
+from meshd.dataplane.entry import Outputs, Pieces, Waiting, merge, share
 from meshd.dataplane.links import Buffer, Holder, Links, Signatures, Ticket
 from meshd.dataplane.meters import Meters, Statistics
 from meshd.dataplane.worker import Costs, Pool
@@ -31,9 +33,6 @@ from meshd.errors import InvalidError, MeshdError
 
 TIMER_GRAIN_US = 5 * MS
 """Timers are late by up to this, so that thousands of requests a second do not wake their thread as often."""
-
-Pieces = tuple[Buffer, ...]
-"""A payload, tensor by tensor."""
 
 
 class RequestFailedError(MeshdError):
@@ -44,16 +43,6 @@ class RequestFailedError(MeshdError):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
-class Outputs:
-    """A request's answer: `raw[i]` are the little-endian bytes of the model's output `i`, leading dimension `batch`."""
-
-    batch: int
-    raw: tuple[Buffer, ...]
-    spent: Spent
-    attempts: int
-
-
 class Hints(Protocol):
     """Where the data plane tells the control plane what it saw. Both return at once (the bridge's bounded channel)."""
 
@@ -62,17 +51,6 @@ class Hints(Protocol):
 
     def pair_unreachable(self, peer: NodeId, ok: bool) -> None:
         """`events.PairUnreachable`."""
-
-
-@dataclass(slots=True, eq=False)
-class _Waiting:
-    """A client's thread that waits for its answer."""
-
-    inputs: Pieces
-    wake: threading.Lock
-    outcome: Answer | Failure | None = None
-    outputs: Pieces = ()
-    attempts: int = 0
 
 
 class DataPlane:
@@ -106,7 +84,7 @@ class DataPlane:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._journey = Journey(view, self._backlog, self)
-        self._waiting: dict[RequestId, _Waiting] = {}
+        self._waiting: dict[RequestId, Waiting] = {}
         self._kept: dict[Leg, Pieces] = {}
         self._tickets: dict[Leg, Ticket] = {}
         self._costs = Costs()
@@ -148,23 +126,19 @@ class DataPlane:
         digest = self._digest(deployment, pieces) if len(self._journey.poisons) else b""
         if digest and (left_us := self._journey.poisons.left_us(digest, began_ns // 1000)):
             raise RequestFailedError(_poisoned(deployment, left_us))
-        id = RequestId(self._me, self._boot, next(self._numbers))
-        waiting = _Waiting(pieces, threading.Lock())
-        waiting.wake.acquire()
-        self._waiting[id] = waiting
-        sizes = tuple(map(len, pieces))
+        counts = parts(self.view(), deployment, batch)
+        waits: list[Waiting] = []
         try:
-            self._step(lambda now_us: self._journey.enter(id, deployment, batch, sizes, deadline_us, now_us))
-            if waiting.outcome is None:
-                if on_hang_up is not None:
-                    on_hang_up(lambda: self._step(lambda now_us: self._journey.abandon(id, now_us)))
-                waiting.wake.acquire()
+            for turn, part in enumerate(share(pieces, batch, counts)):
+                waits.append(self._begin(deployment, part, counts[turn], deadline_us, turn))
+            if on_hang_up is not None and any(w.outcome is None for w in waits):
+                on_hang_up(lambda: self._hang_up(waits))
+            outcome = self._all(waits)
         finally:
-            if self._waiting.pop(id, None) is not None and waiting.outcome is None:
-                self._step(lambda now_us: self._journey.abandon(id, now_us))
-        outcome, took_ns = waiting.outcome, monotonic_ns() - began_ns
-        assert outcome is not None, "whoever lets the lock go has set the outcome"
-        wall_ms = time_ns() // 1_000_000
+            self._hang_up(waits)
+            for waiting in waits:
+                del self._waiting[waiting.id]
+        took_ns, wall_ms = monotonic_ns() - began_ns, time_ns() // 1_000_000
         if isinstance(outcome, Failure):
             if outcome.reason is not Reason.UNKNOWN_MODEL:
                 with self._lock:
@@ -174,7 +148,31 @@ class DataPlane:
             raise RequestFailedError(outcome)
         with self._lock:
             self._meters.succeeded(deployment, batch, took_ns, outcome.spent, wall_ms)
-        return Outputs(outcome.batch, waiting.outputs, outcome.spent, waiting.attempts)
+        return outcome
+
+    def _begin(self, deployment: str, inputs: Pieces, batch: int, deadline_us: int, turn: int) -> Waiting:
+        id = RequestId(self._me, self._boot, next(self._numbers))
+        waiting = self._waiting[id] = Waiting(id, inputs)
+        sizes = tuple(map(len, inputs))
+        self._step(lambda now_us: self._journey.enter(id, deployment, batch, sizes, deadline_us, now_us, turn))
+        return waiting
+
+    @staticmethod
+    def _all(waits: Sequence[Waiting]) -> Outputs | Failure:
+        """Wait for every part, or for the first that failed."""
+        answers = []
+        for waiting in waits:
+            outcome = waiting.wait()
+            if isinstance(outcome, Failure):
+                return outcome
+            answers.append((waiting, outcome))
+        return merge(answers)
+
+    def _hang_up(self, waits: Sequence[Waiting]) -> None:
+        """Nobody waits for these any more; nothing happens to those that are finished."""
+        for waiting in waits:
+            if waiting.outcome is None:
+                self._step(lambda now_us, id=waiting.id: self._journey.abandon(id, now_us))  # type: ignore[misc]
 
     @staticmethod
     def _digest(deployment: str, pieces: Pieces) -> bytes:
@@ -277,8 +275,7 @@ class DataPlane:
     def _finish(self, finish: Finish, hand: Pieces) -> None:
         waiting = self._waiting.get(finish.request)
         if waiting is not None:
-            waiting.outputs, waiting.attempts, waiting.outcome = hand, finish.attempts, finish.outcome
-            waiting.wake.release()
+            waiting.finish(finish.outcome, hand, finish.attempts)
 
     def _payload(self, leg: Leg) -> Pieces | None:
         """What is to leave with `leg`: kept by a hop, or a waiting client's inputs. None once nobody needs it."""

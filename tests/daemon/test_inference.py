@@ -15,6 +15,7 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.utils import InferenceServerException
 
 from meshd.core.ids import NodeId
+from meshd.core.journey.frames import Cancel
 from meshd.daemon.servers import listen_tcp, listen_unix, make_server
 from meshd.daemon.services.inference import THREADS, Desk, add_inference
 from meshd.daemon.services.roles import Gate, Role
@@ -317,10 +318,10 @@ def test_a_client_that_goes_away_frees_what_it_held(tmp_path: Path) -> None:
             call = channel.unary_unary(f"/{oip.INFERENCE}/ModelInfer").future(good.SerializeToString())
             assert there.wait(10)
             call.cancel()
-            from meshd.core.journey.frames import Cancel
-
             daemon.mesh.door.links.wait_for(Cancel)
         assert daemon.mesh.door.plane.counts()["failed CANCELLED"] == 1
+        daemon.server.stop(None).wait(10)
+        assert daemon.mesh.door.plane.counts()["in_flight"] == 0, "its thread went home"
     finally:
         gate.set()
         daemon.close()

@@ -16,7 +16,7 @@ import numpy as np
 
 from meshd.core.ids import Address, Boot, Digest, NodeId, SegmentId
 from meshd.core.plan import Encoding, Plan, PlanSegment, Policy
-from meshd.core.view import Member, Served, State, View
+from meshd.core.view import Hold, Holding, Member, Served, State, View
 from meshd.dataplane.links import Buffer, Receiver, Signature
 from meshd.dataplane.plane import DataPlane
 from meshd.model.graph import Port, TensorType
@@ -158,7 +158,9 @@ class FakeMesh:
         name: str = "m",
         cores: int = 2,
         links_of: Callable[["FakeMesh", NodeId], Any] | None = None,
+        item_us: int = 0,
     ) -> None:
+        self.item_us = item_us
         make_links = links_of or FakeLinks
         self.name = name
         self.entry = NodeId(entry)
@@ -204,12 +206,19 @@ class FakeMesh:
         )
 
     def _make_view(self, me: NodeId) -> View:
-        members = {n: Member(n, n, state, Boot(1), 0, (Address("h", 1),)) for n, state in sorted(self.states.items())}
+        members = {
+            n: Member(n, n, state, Boot(1), 0, (Address("h", 1),), holdings=self._holdings(n))
+            for n, state in sorted(self.states.items())
+        }
         order = tuple(
             tuple(sorted(s.succession, key=lambda n: self.states[n] is not State.ALIVE)) for s in self.segments
         )
         served = Served(self.name, self.plan.model, 1, Digest("r" * 64), Policy(), self.plan, self.plan, order)
         return View(1, me, Boot(1), MappingProxyType(members), MappingProxyType({self.name: served}))
+
+    def _holdings(self, node: NodeId) -> tuple[Holding, ...]:
+        held = [i for i, s in enumerate(self.segments) if node in s.succession]
+        return tuple(Holding(SegmentId(self.plan.plan_digest, i), Hold.READY, self.item_us) for i in held)
 
     def is_linked(self, a: str, b: str) -> bool:
         return a not in self.dead and b not in self.dead and frozenset((a, b)) not in self.cut

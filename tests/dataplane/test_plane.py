@@ -207,3 +207,47 @@ def test_a_death_with_many_in_flight_tells_the_entry_in_one_frame(mesh_of: MeshO
     gate.set()
     lost = [f for _, f in mesh.nodes[NodeId("a")].links.sent if isinstance(f, Lost)]
     assert len(lost) <= 1, "what was not acknowledged yet went to the alternate without a Lost"
+
+
+def test_a_large_batch_is_shared_by_both_copies_and_merged_in_order(mesh_of: MeshOf) -> None:
+    mesh = mesh_of([["a", "b"], ["c", "d"]], item_us=5000)
+    x = np.arange(9 * WIDTH, dtype=np.float32).reshape(9, WIDTH)
+    out = mesh.door.plane.infer("m", [x.tobytes()], 9, 0)
+    assert out.batch == 9
+    assert np.array_equal(np.frombuffer(out.raw[0], np.float32).reshape(9, WIDTH), x + np.float32(3))
+    assert [mesh.nodes[NodeId(n)].segment(i).runs for n, i in (("a", 0), ("b", 0), ("c", 1), ("d", 1))] == [1] * 4
+    assert mesh.door.plane.statistics("m").items == 9
+
+
+def test_a_part_that_fails_ends_the_whole(mesh_of: MeshOf) -> None:
+    mesh = mesh_of([["a", "b"]], item_us=50_000)
+
+    def fail() -> None:
+        raise ValueError("no")
+
+    for name in "ab":
+        mesh.nodes[NodeId(name)].segment(0).before = fail
+    with pytest.raises(RequestFailedError, match="ValueError: no"):
+        mesh.infer(batch=4)
+    assert mesh.door.plane.counts()["in_flight"] == 0
+
+
+def test_who_hangs_up_is_woken_and_the_holders_are_told(mesh_of: MeshOf) -> None:
+    mesh = mesh_of([["a"]])
+    there, gate = threading.Event(), threading.Event()
+    hang_up: list[Callable[[], None]] = []
+
+    def stop() -> None:
+        there.set()
+        gate.wait(20)
+
+    mesh.nodes[NodeId("a")].segment(0).before = stop
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(mesh.door.plane.infer, "m", [bytes(4 * WIDTH)], 1, 0, hang_up.append)
+        assert there.wait(10)
+        hang_up[0]()
+        with pytest.raises(RequestFailedError, match="cancelled") as caught:
+            answer.result(10)
+    gate.set()
+    assert caught.value.failure.code is Code.CANCELLED
+    assert mesh.door.plane.counts()["in_flight"] == 0

@@ -72,6 +72,7 @@ class _Request:
     sizes: tuple[int, ...]
     started_us: int
     deadline_at_us: int
+    turn: int
     attempts: list[_Attempt] = field(default_factory=list)
     tries: int = 0
     """Attempts, and times when there was no route for one."""
@@ -100,14 +101,21 @@ class Entry:
     # ------------------------------------------------------------ in
 
     def enter(
-        self, id: RequestId, deployment: str, batch: int, sizes: tuple[int, ...], deadline_us: int, now_us: int
+        self,
+        id: RequestId,
+        deployment: str,
+        batch: int,
+        sizes: tuple[int, ...],
+        deadline_us: int,
+        now_us: int,
+        turn: int = 0,
     ) -> list[Effect]:
         """A client's request; its inputs, of `sizes`, are kept by the shell until `Finish`."""
         self._counts["requests"] += 1
         deadline_us = min(deadline_us, REQUEST_DEADLINE_US * 4) if deadline_us > 0 else REQUEST_DEADLINE_US
-        request = _Request(id, deployment, batch, sizes, now_us, now_us + deadline_us)
+        request = _Request(id, deployment, batch, sizes, now_us, now_us + deadline_us, turn)
         known = self._deployments.get(deployment)
-        route = find_route(self._view(), deployment, known.generation if known else 0, request.blamed)
+        route = find_route(self._view(), deployment, known.generation if known else 0, request.blamed, turn)
         if isinstance(route, Failure):
             return self._refuse(id, route)
         known = known or self._deployments.setdefault(deployment, _Deployment())
@@ -294,7 +302,7 @@ class Entry:
         if not free and not known.bucket.take():
             self._counts["hedges_refused"] += 1
             return [] if out else self._finish(request, self._last(request))
-        route = find_route(self._view(), request.deployment, known.generation, request.blamed)
+        route = find_route(self._view(), request.deployment, known.generation, request.blamed, request.turn)
         if isinstance(route, Failure):
             request.tries += 1
             request.failure = route

@@ -66,10 +66,20 @@ class Journey:
     # ------------------------------------------------------------ clients
 
     def enter(
-        self, id: RequestId, deployment: str, batch: int, sizes: tuple[int, ...], deadline_us: int, now_us: int
+        self,
+        id: RequestId,
+        deployment: str,
+        batch: int,
+        sizes: tuple[int, ...],
+        deadline_us: int,
+        now_us: int,
+        turn: int = 0,
     ) -> list[Effect]:
-        """A checked request, whose inputs (raw, `sizes` bytes each) the shell keeps until `Finish`."""
-        return self._loop(self._entry.enter(id, deployment, batch, sizes, deadline_us, now_us), now_us)
+        """A checked request, whose inputs (raw, `sizes` bytes each) the shell keeps until `Finish`.
+
+        `turn` counts the parts of one split batch.
+        """
+        return self._loop(self._entry.enter(id, deployment, batch, sizes, deadline_us, now_us, turn), now_us)
 
     def abandon(self, id: RequestId, now_us: int) -> list[Effect]:
         """The client went away."""

@@ -29,8 +29,14 @@ class Route:
         return any(candidates[0] == node for candidates in self.segments)
 
 
-def find_route(view: View, deployment: str, generation_min: int, blamed: Mapping[NodeId, object]) -> Route | Failure:
-    """The route for a fresh attempt. `blamed` nodes had a part in an earlier attempt that failed: they come last."""
+def find_route(
+    view: View, deployment: str, generation_min: int, blamed: Mapping[NodeId, object], turn: int = 0
+) -> Route | Failure:
+    """The route for a fresh attempt.
+
+    `blamed` nodes had a part in an earlier attempt that failed: they come last. `turn` tells the parts of one batch apart:
+    each begins with another candidate.
+    """
     served = view.deployments.get(deployment)
     if served is None:
         known = ", ".join(sorted(view.deployments)[:8]) or "none"
@@ -47,7 +53,9 @@ def find_route(view: View, deployment: str, generation_min: int, blamed: Mapping
         if not candidates:
             message = f"deployment {deployment!r}: no live node holds segment {index} of its {len(plan.segments)}"
             return Failure(Code.UNAVAILABLE, Reason.NO_HOLDER, message, deployment, index, retry_after_us=1 * S)
-        ordered = [c for c in candidates if c not in blamed] + [c for c in candidates if c in blamed]
+        first = turn % len(candidates)
+        turned = candidates[first:] + candidates[:first]
+        ordered = [c for c in turned if c not in blamed] + [c for c in turned if c in blamed]
         segments.append(tuple(ordered[:ROUTE_CANDIDATES_MAX]))
     return Route(plan.plan_digest, plan.generation, tuple(segments))
 
