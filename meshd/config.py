@@ -89,6 +89,11 @@ BULK_SHARE_PERCENT: Final = 25
 BULK_QUIET_US: Final = 500 * MS
 """No request crossed a link for this long: blobs may take all of it."""
 
+DISCOVERY_POLL_US: Final = 5 * S
+"""Interfaces that came or went are noticed within this time."""
+DISCOVERY_AGAIN_US: Final = 1 * S
+"""The same sighting is told at most this often: an announcement is repeated three times."""
+
 # Tensors and models that come from outside.
 TENSOR_RANK_MAX: Final = 8
 TENSOR_BYTES_MAX: Final = DATA_FRAME_BYTES_MAX
