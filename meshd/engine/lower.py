@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshd.engine.operators import ROWS, Call
-from meshd.engine.step import ArrayStep, Form, KernelStep, Rename, Step
+from meshd.engine.step import ArrayStep, Form, KernelStep, PlaneStep, Rename, Step
 from meshd.errors import MisuseError
 from meshd.kernels import registry
 from meshd.kernels.kernel import Kernel, Tail
@@ -45,7 +45,30 @@ IN_PLACE = frozenset(
 )
 """Rows that read an element before they write it, and never again."""
 
-POOL_SPACE_MAX = 2
+KEEPS_ZERO = frozenset(
+    {
+        *(
+            "Relu",
+            "LeakyRelu",
+            "HardSwish",
+            "Swish",
+            "Tanh",
+            "Neg",
+            "Abs",
+            "Elu",
+            "Selu",
+            "Celu",
+            "Gelu",
+            "Erf",
+            "Mish",
+        ),
+        *("Softsign", "Sin", "Sinh", "Asinh", "Atan", "Tan", "Floor", "Ceil", "Round", "Clip"),
+    }
+)
+"""Functions of one element that make zero of zero: they run on padded planes as they lie."""
+
+JOINS = frozenset({"Add", "Sub", "Mul", "Min", "Max"})
+"""Functions of two that make zero of zeros."""
 
 
 @dataclass(slots=True)
@@ -57,6 +80,7 @@ class Lowering:
     readers: dict[str, list[int]] = field(init=False)
     writer: dict[str, int] = field(init=False)
     signs: set[str] = field(init=False)
+    pitches: dict[tuple[int, int], int] = field(init=False)
 
     def __post_init__(self) -> None:
         graph = self.graph
@@ -68,6 +92,18 @@ class Lowering:
         for p in graph.outputs:
             self.readers.setdefault(p.name, []).append(len(graph.operations))
         self.signs = sign_tensors(graph.operations)
+        self.pitches = self._pitches()
+
+    def _pitches(self) -> dict[tuple[int, int], int]:
+        """Elements from row to row of planes of each size: one number for all convolutions there, so that they pass planes on."""
+        found: dict[tuple[int, int], int] = {}
+        for o in self.graph.operations:
+            shape = self._type(o.inputs[0]).item if o.op == "Conv" else ()
+            if len(shape) == 4 and o.attributes["strides"] == (1, 1):
+                pads: Any = o.attributes["pads"]
+                size = (shape[2], shape[3])
+                found[size] = max(found.get(size, 0), shape[3] + max(pads[1], pads[3]))
+        return found
 
     def layer(self, index: int, first: int, last: int) -> list[Step]:
         """Steps of operations `[first, last)`, in order."""
@@ -76,7 +112,8 @@ class Lowering:
         for i in range(first, last):
             if i in done or self._absorbed(i, last):
                 continue
-            at, step = self._kernel(index, i, first, last, done) or (i, self._plain(index, self.graph.operations[i]))
+            o = self.graph.operations[i]
+            at, step = self._kernel(index, i, last, done) or (i, self._planes(index, o) or self._plain(index, o))
             placed.append((at, step))
         return [step for _, step in sorted(placed, key=lambda p: p[0])]
 
@@ -117,6 +154,64 @@ class Lowering:
             outputs=outs,
         )
 
+    # What runs on planes, pads and all.
+
+    def _planes(self, layer: int, o: Operation) -> Step | None:
+        """The operation on planes of any layout; None where it is not one that makes zero of zeros, channel by channel."""
+        out = self._type(o.outputs[0])
+        if out.dtype != "float32" or len(o.outputs) != 1 or len(out.item) not in {3, 4} or out.item[0] != 1:
+            return None
+        if any(not n or self._type(n).dtype != "float32" for n in o.inputs):
+            return None
+        if o.op == "Clip" and not o.attributes["low"] <= 0 <= o.attributes["high"]:  # type: ignore[operator]
+            return None
+        if o.op == "Concat":
+            ranks = all(n in self.graph.tensors for n in o.inputs)
+            if not ranks or o.attributes["axis"] != 1:
+                return None
+            operands: list[str | Array] = list(o.inputs)
+            channels = [self._type(n).item[1] for n in o.inputs]
+            call = Call(o.op, [], [TensorType("float32", (out.item[1], 1))], [], {"axis": 0})
+        elif o.op in KEEPS_ZERO or o.op in JOINS:
+            found = [self._operand(o.op, n, out.item) for n in o.inputs]
+            if None in found or not any(isinstance(f, tuple) and f[1] for f in found):
+                return None
+            operands = [f[0] if isinstance(f, tuple) else f for f in found if f is not None]
+            channels = [f[1] for f in found if isinstance(f, tuple)]
+            call = Call(o.op, [self._type(n) for n in o.inputs], [out], [None] * len(o.inputs), o.attributes)
+        else:
+            return None
+        once = [c for c in operands if isinstance(c, str)].count(o.inputs[0]) == 1
+        same = once and operands[0] is o.inputs[0] and channels[0] == out.item[1]
+        fast = o.op in {"HardSwish", "LeakyRelu"} and registry.compiled()
+        constants = sum(c.nbytes for c in operands if not isinstance(c, str))
+        return PlaneStep(
+            o.name,
+            layer,
+            [],
+            [],
+            resident_bytes=constants,
+            in_place=same and (o.op in IN_PLACE or fast),
+            function=ROWS[o.op](call),
+            operands=operands,
+            channels=channels,
+            out=o.outputs[0],
+        )
+
+    def _operand(self, op: str, name: str, shape: tuple[int, ...]) -> tuple[str, int] | Array | None:
+        """(tensor, its channels), or (tensor, 0) for one value a channel, or a constant as a column; None for anything else."""
+        own = self._type(name).item
+        wide = (1,) * (len(shape) - len(own)) + own
+        column = wide[1:] == (shape[1],) + (1,) * (len(shape) - 2) and wide[0] == 1
+        if name in self.constants:
+            # A constant added to pads would not leave them zero; a product does.
+            if op != "Mul" or not (column or prod(own) == 1) or not np.isfinite(self.constants[name]).all():
+                return None
+            return np.array(self.constants[name]).reshape(-1, 1)
+        if own == shape:
+            return name, shape[1]
+        return (name, 0) if op == "Mul" and column and len(own) == len(shape) else None
+
     def _constant(self, layer: int, o: Operation, value: Array | None, writes: list[Form]) -> Step:
         assert value is not None
         shaped = value.reshape(self.graph.tensors[o.outputs[0]].item)
@@ -153,7 +248,7 @@ class Lowering:
         plain = all(p >= 0 for p in pads) and not any(pads[k] or pads[rank + k] for k in (0, 1)) and not any(own)  # type: ignore[arg-type]
         return (pad.inputs[0], (*pads[2:rank], *pads[rank + 2 :])) if plain else (o.inputs[0], ())
 
-    def _kernel(self, layer: int, i: int, first: int, last: int, done: set[int]) -> tuple[int, Step] | None:
+    def _kernel(self, layer: int, i: int, last: int, done: set[int]) -> tuple[int, Step] | None:
         """The operation as a kernel with what follows fused into its tail; None where no kernel serves."""
         o = self.graph.operations[i]
         make = {"Conv": self._conv, "Gemm": self._gemm, "MaxPool": self._pool, "AveragePool": self._pool}.get(o.op)
@@ -219,6 +314,7 @@ class Lowering:
             pads=pads,
             dilations=dilations,
             groups=a["group"],  # type: ignore[arg-type]
+            pitch=self.pitches.get((height, width), 0) if strides == (1, 1) else 0,
             tail=tail.value,
             signs=binary is not None,
             pad_sign=pad_sign,  # type: ignore[arg-type]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from meshd.engine.step import LINE_FLOATS, ArrayStep, Form, KernelStep, Step, form_bytes, form_of, plain_planes
+from meshd.engine.step import LINE_FLOATS, Form, KernelStep, PlaneStep, Step, form_bytes, form_of, plain_planes
 from meshd.kernels import registry
 from meshd.kernels.layout import Layout, Planes
 from meshd.model.graph import TensorType
@@ -55,33 +55,41 @@ def schedule(
 
 
 def _choose(plan: _Plan, steps: list[Step], inputs: Iterable[str], outputs: list[str]) -> None:
-    """The form in which each tensor is written."""
-    wanted: dict[str, list[Form]] = {}
-    for step in steps:
+    """The form in which each tensor is written: readers first, so that a `PlaneStep` passes on what its own readers want."""
+    wanted: dict[str, list[Form]] = {n: [Form(n)] for n in outputs}
+    for step in reversed(steps):
         if isinstance(step, KernelStep):
             layout = step.kernel.input_layout
             form = form_of(step.x, layout, step.rows)
-            wanted.setdefault(step.x, []).append(form)
             if form.layout is None:
                 plan.slack[step.x] = max(plan.slack.get(step.x, 0), layout.slack)
+            plan.written[step.out] = _written(step, wanted.get(step.out, []))
+            reads = [form]
+        elif isinstance(step, PlaneStep):
+            first = next(iter(wanted.get(step.out, [])), Form(step.out))
+            plan.written[step.out] = first if _is_sheet(first) else Form(step.out)
+            reads = step.forms(plan.written[step.out])
         else:
-            for form in step.reads:
-                wanted.setdefault(form.tensor, []).append(form)
-    for name in outputs:
-        wanted.setdefault(name, []).append(Form(name))
-    plan.written.update((n, Form(n)) for n in inputs)
-    for step in steps:
-        if not isinstance(step, KernelStep):
             plan.written.update((f.tensor, f) for f in step.writes)
-            continue
-        own = step.kernel.output_layout
-        choice = form_of(step.out, own, step.rows)
-        if step.kernel.writes_any:
-            for form in wanted.get(step.out, []):
-                if _writes(own, step.rows, form):
-                    choice = form
-                    break
-        plan.written[step.out] = choice
+            reads = step.reads
+        for form in reads:
+            wanted.setdefault(form.tensor, []).insert(0, form)
+    plan.written.update((n, Form(n)) for n in inputs)
+
+
+def _written(step: KernelStep, wanted: list[Form]) -> Form:
+    """The first form wanted that the kernel can write, else its own."""
+    own = step.kernel.output_layout
+    if step.kernel.writes_any:
+        for form in wanted:
+            if _writes(own, step.rows, form):
+                return form
+    return form_of(step.out, own, step.rows)
+
+
+def _is_sheet(form: Form) -> bool:
+    """Planes whose pads are zero: what makes zero of zeros may run over all of them."""
+    return isinstance(form.layout, Planes) and form.layout.fill == 0.0 and form.rows == 1
 
 
 def _writes(own: Layout, rows: int, form: Form) -> bool:
@@ -123,6 +131,9 @@ def _convert(plan: _Plan, steps: list[Step], outputs: list[str]) -> list[Step]:
                 reads.append(form)
             step.kernel.write_to(out.layout or plain_planes(step.kernel.output_layout), residual)
             step.reads, step.writes = reads, [out]
+        elif isinstance(step, PlaneStep):
+            out = plan.written[step.out]
+            step.reads, step.writes = [need(f, step.layer) for f in step.forms(out)], [out]
         else:
             for form in step.reads:
                 need(form, step.layer)
@@ -213,7 +224,8 @@ def _rounded(plan: _Plan, form: Form) -> int:
 
 def _may_overwrite(step: Step, form: Form, block: _Block, last_read: Mapping[Form, int], i: int) -> bool:
     """Whether the output may take the place of an input that dies here, however many names its memory has."""
-    return step.in_place and isinstance(step, ArrayStep) and block.last == i and form.layout is None
+    alike = isinstance(step, PlaneStep) or form.layout is None
+    return step.in_place and alike and block.last == i and form.layout == step.reads[0].layout
 
 
 def _pack(blocks: list[_Block]) -> int:

@@ -5,7 +5,7 @@ once, where its readers want different ones.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -106,6 +106,44 @@ class ArrayStep(Step):
         assert self.function is not None
         arrays = [places.shaped(o) if isinstance(o, Form) else o for o in self.operands]
         return self.function(arrays, [None if o is None else places.shaped(o) for o in self.outputs])  # type: ignore[misc]
+
+
+@dataclass(slots=True)
+class PlaneStep(Step):
+    """A row of the engine's table that makes zero of zeros, so that it may run on planes with their pads: in whatever layout
+    the next kernel reads. Operands are the output's size, or one value a channel (`each`); or the channels of several, joined.
+    """
+
+    function: Bind | None = None
+    operands: Sequence[str | Array] = ()
+    """Tensors by name, and constants, one value a channel or one in all."""
+    channels: Sequence[int] = ()
+    """Of each tensor among the operands; 0 for one value a channel."""
+    out: str = ""
+
+    def forms(self, out: Form) -> list[Form]:
+        """Forms of the tensors it reads, where it writes `out`."""
+        names = [o for o in self.operands if isinstance(o, str)]
+        made = []
+        for name, count in zip(names, self.channels, strict=True):
+            joined = out.layout is not None and isinstance(out.layout, Planes) and count
+            made.append(Form(name, replace(out.layout, channels=count)) if joined else Form(name))  # type: ignore[type-var]
+        return made
+
+    def bind(self, places: Places, scratch: Array) -> Callable[[], Any] | None:
+        assert self.function is not None
+        target, layout = self.writes[0], self.writes[0].layout
+        reads, counts = iter(self.reads), iter(self.channels)
+
+        def sheet(form: Form, count: int) -> Array:
+            if layout is None or not count:
+                return places.shaped(form).reshape(count or -1, -1 if count else 1)
+            assert isinstance(form.layout, Planes)
+            return places.flat(form)[: form.layout.size].reshape(count, form.layout.plane)
+
+        ins = [sheet(next(reads), next(counts)) if isinstance(o, str) else o for o in self.operands]
+        total = layout.channels if layout is not None else places.shaped(target).shape[1]
+        return self.function(ins, [sheet(target, total)])
 
 
 @dataclass(slots=True)

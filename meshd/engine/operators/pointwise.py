@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from meshd.engine.operators.call import Array, Bind, Call, Row, computed, elementwise
+from meshd.kernels import registry
 
 _TWO_OVER_ROOT_PI = 2.0 / math.sqrt(math.pi)
 
@@ -68,8 +70,16 @@ def _swish(c: Call) -> Bind:
     return bind
 
 
+def _is_compiled(c: Call) -> bool:
+    return c.dtype == np.float32 and registry.compiled()
+
+
 def _hard_swish(c: Call) -> Bind:
     sixth, half, zero, one = (c.scalar(v) for v in (1 / 6, 0.5, 0, 1))
+    if _is_compiled(c):
+        from meshd.engine.activations import hard_swish
+
+        return lambda ins, outs: partial(hard_swish, ins[0].reshape(-1), outs[0].reshape(-1), sixth, half, zero, one)
 
     def bind(ins: Any, outs: Any) -> Any:
         x, y = ins[0], outs[0]
@@ -112,6 +122,10 @@ def _leaky(c: Call) -> Bind:
     alpha = c.scalar(c.attributes["alpha"])
     if not 0 <= alpha <= 1:
         return computed(lambda x: np.where(x < 0, x * alpha, x))(c)
+    if _is_compiled(c):
+        from meshd.engine.activations import leaky_relu
+
+        return lambda ins, outs: partial(leaky_relu, ins[0].reshape(-1), outs[0].reshape(-1), alpha)
 
     def bind(ins: Any, outs: Any) -> Any:
         x, y = ins[0], outs[0]
