@@ -139,3 +139,9 @@ def test_the_reference_evaluator_agrees_with_onnx_runtime(sample: tuple[np.ndarr
     inputs = sample[0][:40, np.newaxis] / np.float32(255)
     runs = card.runtimes(PATH)
     np.testing.assert_allclose(runs["reference"](inputs), runs["onnxruntime"](inputs), rtol=1e-4, atol=1e-4)
+
+
+def test_the_card_says_the_promised_accuracy_on_the_full_test_set(told: dict[str, Any]) -> None:
+    test = told["accuracy"]["test"]
+    assert test["total"] == 10_000
+    assert test["correct"] >= 8_950
