@@ -193,9 +193,7 @@ def _kill(
             )
         victim.start()
         with _quietly():
-            status = admin.wait(
-                lambda s: node in mesh.alive(s) and _boot(s, node) > _boot(before, node), FIND_S, "return"
-            )
+            status = admin.wait(lambda s: _is_back(s, node, before), FIND_S, "return")
             returned_s = time.perf_counter()
             audience.picture(status)
             audience.say(f"{victim.name} came back and was taken in again")
@@ -204,6 +202,12 @@ def _kill(
 
 def _accuses(event: pb.MeshEvent, node: str, after_us: int) -> bool:
     return event.subject == node and event.kind in ("member.suspect", "member.dead") and event.wall_us >= after_us
+
+
+def _is_back(status: pb.Status, node: str, before: pb.Status) -> bool:
+    """Alive in a new boot, and its facts have arrived: its name is one of them."""
+    known = mesh.names(status).get(node) == mesh.names(before)[node]
+    return known and node in mesh.alive(status) and _boot(status, node) > _boot(before, node)
 
 
 def _boot(status: pb.Status, node: str) -> int:
