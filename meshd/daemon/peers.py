@@ -68,13 +68,15 @@ class Peers:
 
     def use_boot(self, boot: Boot) -> None:
         """Seal as `boot` from now on. The first makes the links; a later one (an identity seen elsewhere) keeps them."""
-        opener = Opener(self._keyring, self._identity.node, boot)
-        self._gossip = GossipSocket(self._udp, Sealer(self._keyring, self._identity.node, boot), opener)
-        self.opener, self.boot = opener, boot
+        if not self.booted.is_set():
+            self.opener = Opener(self._keyring, self._identity.node, boot)
+        self.opener.use_boot(boot)  # The same one: a fresh one would not know what came before.
+        self._gossip = GossipSocket(self._udp, Sealer(self._keyring, self._identity.node, boot), self.opener)
+        self.boot = boot
         if not self.booted.is_set():
             self.control = ControlLinks(self.roster, boot, self._port, self.resolve, self._on_message, self._on_change)
             self.data = DataLinks(self.roster, boot, self._port, self.resolve)
-            self.bulk = BulkLinks(self.roster, self.resolve, self._read)
+            self.bulk = BulkLinks(self.roster, self.resolve, self._read, self.data.busy)
             self.booted.set()
 
     async def run(self) -> None:

@@ -30,7 +30,11 @@ class Ticket(Protocol):
 
     @property
     def progress_us(self) -> int:
-        """Monotonic time at which bytes of this link last left (or the frame was queued, if none has since)."""
+        """Monotonic time at which the frame last came nearer: an answer may be waited for from here.
+
+        Until it left: when bytes of this link last did (or it was queued). Then: when the peer's machine last took bytes
+        in, up to this frame's last; a slow link holds some 100 KiB in this machine's kernel.
+        """
 
 
 class Receiver(Protocol):

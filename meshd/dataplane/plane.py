@@ -227,7 +227,7 @@ class DataPlane:
     def progress_us(self, leg: Leg) -> int:
         """See `journey.carrier.Wire`."""
         ticket = self._tickets.get(leg)
-        return 0 if ticket is None else ticket.left_us or ticket.progress_us
+        return 0 if ticket is None else ticket.progress_us
 
     def rtt_us(self, peer: NodeId) -> int:
         """See `journey.carrier.Wire`."""

@@ -14,21 +14,29 @@ from meshd.wire.frames import Buffer
 
 
 class Ticket:
-    """What became of one frame. Times are monotonic microseconds."""
+    """What became of one frame. Times are monotonic microseconds; reading them waits for nothing."""
 
-    __slots__ = ("_progress_us", "_queued_us", "left_us", "withdrawn")
+    __slots__ = ("_progress_us", "delivered_us", "end", "left_us", "queued_us", "withdrawn")
 
-    def __init__(self, queued_us: int, progress_us: Callable[[], int]) -> None:
-        self._queued_us, self._progress_us = queued_us, progress_us
+    def __init__(self, queued_us: int, progress_us: Callable[["Ticket"], int]) -> None:
+        self.queued_us, self._progress_us = queued_us, progress_us
         self.left_us = 0
         """When the frame's last byte was given to the kernel; 0 until then."""
+        self.end = 0
+        """Where in the connection's bytes it ends; 0 until it left, or where the kernel does not count."""
+        self.delivered_us = 0
+        """When the peer's machine had taken all of it in, as far as somebody asked; 0 until then."""
         self.withdrawn = False
         """Set it to have a frame that did not begin to leave dropped: nobody waits for it any more."""
 
     @property
     def progress_us(self) -> int:
-        """When the peer's machine last took bytes of this link in, or the frame was queued if that was later."""
-        return max(self._queued_us, self._progress_us())
+        """When the frame last came nearer: from here an answer may be waited for.
+
+        While it waits or leaves: when bytes of the link last left. Once it left: when the peer's machine last took bytes
+        in, until it had all of this frame (a slow link holds some 100 KiB in this kernel, which are not there yet).
+        """
+        return self.delivered_us or max(self.queued_us, self.left_us, self._progress_us(self))
 
 
 class Large:

@@ -75,13 +75,15 @@ class Writer:
         self.shut()  # Thousands of small frames and no room for one more: nobody is reading there.
         return None
 
-    def progress_us(self) -> int:
-        """When the peer's machine last took bytes in, or bytes were last given to this one's kernel."""
+    def progress_us(self, ticket: Ticket) -> int:
+        """See `Ticket.progress_us`."""
         progress = tcp.progress(self._connection)
         with self._progress_lock:
             if progress is not None and progress.acked > self._acked:
                 self._acked = progress.acked
                 self._progress_us = max(self._progress_us, now_us() - progress.last_ack_ms * 1_000)
+            if ticket.end and self._acked >= ticket.end:
+                ticket.delivered_us = max(ticket.left_us, self._progress_us)
             return self._progress_us
 
     def echoed(self, number: int) -> None:
@@ -151,10 +153,13 @@ class Writer:
             self._progress_us = now_us()
 
     def _left(self, large: "_Leaving") -> None:
-        large.frame.ticket.left_us = left_us = now_us()
+        ticket, left_us = large.frame.ticket, now_us()
+        progress = tcp.progress(self._connection)
+        ticket.end = progress.written if progress is not None else 0
+        ticket.left_us = left_us
         self.counts["frames"] += 1
         # What the peer took in meanwhile, not what the kernel took from us: that is its buffers' speed.
-        moved, took = self._acked_now() - large.acked, left_us - large.began_us
+        moved, took = (progress.acked if progress is not None else 0) - large.acked, left_us - large.began_us
         if moved >= _RATE_BYTES_MIN and took > 0:
             self.measured.rate(moved * 1_000_000 // took)
 

@@ -14,18 +14,20 @@ from meshd.config import LINK_SILENT_US, LINK_UNSENT_BYTES
 _INFO_BYTES = 256
 _LAST_ACK, _RTT, _DELIVERY = 8 + 12 * 4, 8 + 15 * 4, 160
 _MAX_PACING_RATE = getattr(socket, "SO_MAX_PACING_RATE", 47)
-_ACKED = 120
+_ACKED, _UNSENT, _SENT, _RETRANSMITTED = 120, 144, 200, 208
 _ESTABLISHED = 1
 _UNPACED = 0xFFFFFFFF
-"""Offsets in Linux's struct tcp_info (include/uapi/linux/tcp.h): one ABI since 4.1."""
+"""Offsets in Linux's struct tcp_info (include/uapi/linux/tcp.h): one ABI since 4.1, the last two since 4.19."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a connection's bytes have come."""
 
+    written: int
+    """Bytes this machine's kernel was given since the connection opened; 0 where it does not count them."""
     acked: int
-    """Bytes the peer's kernel has acknowledged since the connection opened."""
+    """Of which the peer's kernel has taken in."""
     last_ack_ms: int
     """Milliseconds since its last acknowledgement of anything."""
     rtt_us: int
@@ -64,7 +66,11 @@ def progress(connection: socket.socket) -> Progress | None:
         return None
     acked = struct.unpack_from("=Q", info, _ACKED)[0]
     last_ack_ms, rtt_us = (struct.unpack_from("=I", info, offset)[0] for offset in (_LAST_ACK, _RTT))
-    return Progress(acked, last_ack_ms, rtt_us, info[0] == _ESTABLISHED)
+    written = 0
+    if len(info) >= _RETRANSMITTED + 8:
+        sent, again = struct.unpack_from("=QQ", info, _SENT)
+        written = sent - again + struct.unpack_from("=I", info, _UNSENT)[0]
+    return Progress(written, acked, last_ack_ms, rtt_us, info[0] == _ESTABLISHED)
 
 
 def pace(connection: socket.socket, bps: int) -> None:

@@ -122,6 +122,10 @@ class Opener:
             self.refused[outcome] += 1
         return outcome
 
+    def use_boot(self, boot: Boot) -> None:
+        """This node raised its boot (its id was seen under another); what it knows of others stays."""
+        self._boot = boot
+
     def forget(self, source: NodeId) -> None:
         """Drop the windows of a source that is no member any more."""
         self._sources.pop(node_bytes(source), None)

@@ -91,6 +91,19 @@ def test_nothing_is_sent_where_no_link_is_up(identities: list[Identity]) -> None
         assert (a.links.rtt_us(b.node), a.links.bandwidth_bps(b.node)) == (0, 0)
 
 
+def test_progress_of_a_frame_ends_when_the_peers_machine_has_it(identities: list[Identity]) -> None:
+    with data_nodes(*identities[:2]) as (a, b):
+        connect(a, b)
+        first = a.links.send(b.node, forward(1, 1_000_000), [bytes(1_000_000)])
+        assert first is not None
+        b.heard.wait(lambda h: len(h.frames) == 1)
+        assert wait_for(lambda: first.progress_us >= first.left_us > 0 and first.delivered_us)
+        ended = first.progress_us
+        a.links.send(b.node, forward(2, 1_000_000), [bytes(1_000_000)])
+        b.heard.wait(lambda h: len(h.frames) == 2)
+        assert first.progress_us == ended == first.delivered_us
+
+
 def test_links_are_busy_while_requests_cross_them(identities: list[Identity]) -> None:
     with data_nodes(*identities[:2]) as (a, b):
         connect(a, b)

@@ -104,6 +104,14 @@ def test_my_own_datagram_reflected_is_refused_but_a_clones_is_heard() -> None:
     assert isinstance(me.open(sealer(boot=Boot(BOOT + 1)).seal(A, b"")), Opened)
 
 
+def test_a_node_that_raises_its_boot_still_knows_what_came() -> None:
+    far, datagram = opener(), sealer().seal(B, b"")
+    assert isinstance(far.open(datagram), Opened)
+    far.use_boot(Boot(2))
+    assert far.open(datagram) is Refusal.REPLAYED
+    assert far.open(sealer(B, Boot(2)).seal(B, b"")) is Refusal.OWN
+
+
 def test_each_datagram_opens_once() -> None:
     near, far = sealer(), opener()
     datagrams = [near.seal(B, b"%d" % n) for n in range(10)]
