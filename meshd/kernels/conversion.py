@@ -9,7 +9,40 @@ import numpy as np
 from meshd.kernels.jit import F4, INT, U1, U8, jit, numba
 from meshd.kernels.kernel import Flat, Kernel
 from meshd.kernels.layout import Bits, Octets, Planes
-from meshd.kernels.strips import PLACE, clear_pads, fill_octets, fill_pads, pack_strip, place, row_start
+from meshd.kernels.simd import (
+    add,
+    bit_and,
+    bit_or,
+    convert,
+    div,
+    equal,
+    gather,
+    load,
+    load_first,
+    maximum,
+    minimum,
+    mul,
+    rint,
+    scatter,
+    select,
+    shift_left,
+    shift_right,
+    splat,
+    store,
+    sub,
+)  # fmt: skip
+from meshd.kernels.strips import (
+    PLACE,
+    clear_pads,
+    copy_run,
+    fill_octets,
+    fill_pads,
+    pack_strip,
+    place,
+    put_strip,
+    row_start,
+    scatter_run,
+)
 
 
 @jit(F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
@@ -20,26 +53,18 @@ def copy_planes(x, out, fill, come, to, first, last):
         image, c = tile // to.channels, tile % to.channels
         source, target = image * come.size + c * come.plane, image * to.size + c * to.plane
         if flat:
-            for i in range(to.plane):
-                out[target + i] = x[source + i]
+            copy_run(x, source, out, target, to.plane)
             continue
         if c == 0:
             fill_pads(out, image * to.size, to.channels, to, fill, 0)
         for i in range(to.height):
-            if come.sw == 1 and to.sw == 1:
-                a, b = source + row_start(come, i, 0), target + row_start(to, i, 0)
-                for j in range(to.width):
-                    out[b + j] = x[a + j]
-            elif come.sw == 1 and to.sw == 2:
-                a = source + row_start(come, i, 0)
-                # Every other element goes to the same phase.
-                for half in range(min(2, to.width)):
-                    b = target + row_start(to, i, half)
-                    for j in range((to.width - half + 1) // 2):
-                        out[b + j] = x[a + half + 2 * j]
-            else:
+            if come.sw > 1:
                 for j in range(to.width):
                     out[target + row_start(to, i, j)] = x[source + row_start(come, i, j)]
+            elif to.sw == 1:
+                copy_run(x, source + row_start(come, i, 0), out, target + row_start(to, i, 0), to.width)
+            else:
+                scatter_run(x, source + row_start(come, i, 0), out, target, to.width, to, i, 0)
 
 
 @jit(F4, U8, PLACE, PLACE, INT, INT, INT)
@@ -70,21 +95,24 @@ def pack_rows(x, out, come, to, first, last):
             out[row * to.size + word] = bits
 
 
-@jit(U8, F4, numba.types.float32, PLACE, PLACE, INT, INT)
-def unpack_bits(x, out, fill, come, to, first, last):
-    """Channels `[first, last)` of all images' channels."""
+@jit(U8, F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
+def unpack_bits(x, out, scratch, fill, come, to, first, last):
+    """Rows `[first, last)` of all images' rows."""
+    one, two = splat(1, 16, np.float32(1)), splat(1, 16, np.float32(2))
     for tile in range(first, last):
-        image, c = tile // to.channels, tile % to.channels
-        if c == 0:
+        image, i = tile // to.height, tile % to.height
+        if i == 0:
             fill_pads(out, image * to.size, to.channels, to, fill, 0)
-        shift = np.uint64(c % 64)
-        for i in range(to.height):
-            source = image * come.size + row_start(come, i, 0) * come.words + c // 64
-            for j in range(to.width):
-                bit = (x[source + j * come.words] >> shift) & np.uint64(1)
-                out[image * to.size + c * to.plane + row_start(to, i, j)] = np.float32(1) - np.float32(2) * np.float32(
-                    bit
-                )
+        source = image * come.size + row_start(come, i, 0) * come.words
+        for j in range(0, to.width, 16):
+            n = min(16, to.width - j)
+            for c in range(to.channels):
+                if c % 64 == 0:
+                    word = gather(np.uint64(0), 16, x, source + j * come.words + c // 64, come.words, n)
+                bit = bit_and(shift_right(word, splat(1, 16, np.uint64(c % 64))), splat(1, 16, np.uint64(1)))
+                value = sub(one, mul(two, convert(np.float32(0), convert(np.int32(0), bit))))
+                store(scratch, 0, value)
+                put_strip(scratch, 0, i * to.width + j, n, to.width, to.width, out, image * to.size + c * to.plane, to)
 
 
 @jit(U8, U8, PLACE, PLACE, INT, INT, INT)
@@ -100,44 +128,70 @@ def copy_bits(x, out, come, to, bottom, first, last):
             out[target + k] = x[source + k]
 
 
-@jit(F4, U1, numba.types.float32, PLACE, PLACE, INT, INT, INT, INT)
-def quantise(x, out, scale, come, to, bottom, zero, first, last):
+@jit(F4, U1, F4, numba.types.float32, PLACE, PLACE, INT, INT, INT, INT)
+def quantise(x, out, scratch, scale, come, to, bottom, zero, first, last):
     """Rows `[first, last)` of all images' rows, as ONNX QuantizeLinear: nearest, ties to even, saturated; NaN to zero."""
+    low, high = splat(1, 16, np.float32(-zero)), splat(1, 16, np.float32(255 - zero))
+    nought, step = splat(1, 16, np.float32(0)), splat(1, 16, scale)
     for tile in range(first, last):
         image, i = tile // to.height, tile % to.height
         if i == 0:
             fill_octets(out, image * to.size, to, bottom, zero)
         target = image * to.size + row_start(to, i, 0) * to.words
-        for c in range(to.channels):
-            source = image * come.size + c * come.plane
-            for j in range(to.width):
-                q = np.rint(x[source + row_start(come, i, j)] / scale)
-                q = min(max(q, np.float32(-zero)), np.float32(255 - zero)) if q == q else np.float32(0)  # noqa: PLR0124
-                out[target + j * to.words + c] = np.uint8(np.int32(q) + zero)
+        for j in range(0, to.width, 16):
+            n = min(16, to.width - j)
+            for four in range(0, to.channels, 4):
+                word = splat(1, 16, np.int32(0))
+                for b in range(4):
+                    q = splat(1, 16, np.int32(zero))
+                    if four + b < to.channels:
+                        source = image * come.size + (four + b) * come.plane
+                        if come.sw == 1:
+                            value = load_first(1, 16, x, source + row_start(come, i, j), 0, n)
+                        else:
+                            for k in range(n):
+                                scratch[k] = x[source + row_start(come, i, j + k)]
+                            value = load(16, scratch, 0)
+                        steps = rint(div(value, step))
+                        steps = minimum(maximum(select(equal(steps, steps), steps, nought), low), high)
+                        q = add(convert(np.int32(0), steps), q)
+                    word = bit_or(word, shift_left(q, splat(1, 16, np.int32(8 * b))))
+                scatter(out, target + j * to.words + four, to.words, n, word)
 
 
-@jit(U1, F4, numba.types.float32, numba.types.float32, PLACE, PLACE, INT, INT, INT)
-def dequantise(x, out, fill, scale, come, to, zero, first, last):
-    """Channels `[first, last)` of all images' channels."""
+@jit(U1, F4, F4, numba.types.float32, numba.types.float32, PLACE, PLACE, INT, INT, INT)
+def dequantise(x, out, scratch, fill, scale, come, to, zero, first, last):
+    """Rows `[first, last)` of all images' rows."""
+    octet, none, step = splat(1, 16, np.int32(255)), splat(1, 16, np.int32(zero)), splat(1, 16, scale)
     for tile in range(first, last):
-        image, c = tile // to.channels, tile % to.channels
-        if c == 0:
+        image, i = tile // to.height, tile % to.height
+        if i == 0:
             fill_pads(out, image * to.size, to.channels, to, fill, 0)
-        for i in range(to.height):
-            source = image * come.size + row_start(come, i, 0) * come.words + c
-            target = image * to.size + c * to.plane
-            for j in range(to.width):
-                out[target + row_start(to, i, j)] = np.float32(np.int32(x[source + j * come.words]) - zero) * scale
+        source = image * come.size + row_start(come, i, 0) * come.words
+        for j in range(0, to.width, 16):
+            n = min(16, to.width - j)
+            for four in range(0, to.channels, 4):
+                word = gather(np.int32(0), 16, x, source + j * come.words + four, come.words, n)
+                for c in range(four, min(four + 4, to.channels)):
+                    q = bit_and(shift_right(word, splat(1, 16, np.int32(8 * (c - four)))), octet)
+                    value = mul(convert(np.float32(0), sub(q, none)), step)
+                    store(scratch, 0, value)
+                    put_strip(
+                        scratch, 0, i * to.width + j, n, to.width, to.width, out, image * to.size + c * to.plane, to
+                    )
 
 
 @dataclass(eq=False)
 class Conversion(Kernel):
     """A copy from `input_layout` to `output_layout`."""
 
+    def __post_init__(self) -> None:
+        self.scratch_size = 16
+
     def tiles(self, rows: int) -> int:
-        """See `Kernel.tiles`: images times channels, to bits images times rows."""
-        to = self.output_layout
-        return rows * (to.channels if isinstance(to, Planes) else to.height)
+        """See `Kernel.tiles`: images times channels, or times rows where bits or octets are involved."""
+        to, between_planes = self.output_layout, isinstance(self.input_layout, Planes)
+        return rows * (to.channels if isinstance(to, Planes) and between_planes else to.height)
 
     def run(self, x: Flat, out: Flat, residual: Flat | None, scratch: Flat, rows: int, first: int, last: int) -> None:
         """See `Kernel.run`."""
@@ -147,11 +201,11 @@ class Conversion(Kernel):
             if isinstance(source, Planes):
                 copy_planes(x, out, target.fill, come, to, first, last)
             elif isinstance(source, Octets):
-                dequantise(x, out, target.fill, source.scale, come, to, source.zero, first, last)
+                dequantise(x, out, scratch, target.fill, source.scale, come, to, source.zero, first, last)
             else:
-                unpack_bits(x, out, target.fill, come, to, first, last)
+                unpack_bits(x, out, scratch, target.fill, come, to, first, last)
         elif isinstance(target, Octets):
-            quantise(x, out, target.scale, come, to, target.bottom, target.zero, first, last)
+            quantise(x, out, scratch, target.scale, come, to, target.bottom, target.zero, first, last)
         elif isinstance(source, Bits):
             copy_bits(x, out, come, to, target.bottom, first, last)
         elif isinstance(source, Planes) and source.plane == 1 and target.size == target.words:

@@ -183,7 +183,9 @@ class PlaneConvolution(Kernel):
                     start=0 if first == 0 else wide * self.tile.lanes, positions=positions, width=width,
                     pitch=source.pitch, outputs=to.channels, blocks=len(self.start) - 1, chunk=self._chunk,
                     chunks=self._chunks, x_size=source.size, mode=mode, residual=adds,
-                    scaled=int(self.tail.scale is not None), out_bottom=to.bottom if isinstance(to, Bits) else 0,
+                    scaled=int(self.tail.scale is not None), masked=int(width < source.pitch),
+                    clips=(self.tail.low > -np.inf) + 2 * (self.tail.high < np.inf),
+                    out_bottom=to.bottom if isinstance(to, Bits) else 0,
                 )  # fmt: skip
                 self._passes.append((block_convolution(self.tile.rows, lanes), work))
 

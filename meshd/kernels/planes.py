@@ -61,6 +61,10 @@ class Work(NamedTuple):
     residual: int
     """0 none, 1 planes of the same pitch, 2 any planes."""
     scaled: int
+    clips: int
+    """1 at the low end, 2 at the high end, 3 at both."""
+    masked: int
+    """Whether rows hold garbage columns."""
     out_bottom: int
 
 
@@ -126,10 +130,14 @@ def block_convolution(rows: int, lanes: int) -> Any:
                         r = image * add_from.size + (o + c) * add_from.plane
                         get_strip(residual, r, add_from, scratch, (64 + c) * lanes, t, count, w.pitch, w.width)
                     acc = add(acc, load_rows(rows, lanes, scratch, 64 * lanes, lanes))
-                acc = minimum(maximum(acc, splat(1, lanes, low)), splat(1, lanes, high))
+                if w.clips & 1:
+                    acc = maximum(acc, splat(1, lanes, low))
+                if w.clips & 2:
+                    acc = minimum(acc, splat(1, lanes, high))
                 if w.mode == PLAIN:
-                    keep = less(load(lanes, inside, t), splat(1, lanes, np.int32(0)))
-                    acc = select(keep, acc, splat(1, lanes, fill))
+                    if w.masked:
+                        keep = less(load(lanes, inside, t), splat(1, lanes, np.int32(0)))
+                        acc = select(keep, acc, splat(1, lanes, fill))
                     target = image * to.size + o * to.plane + to.top * w.pitch + to.left + t
                     store_rows(out, target, to.plane, n, acc)
                 elif w.mode == STAGED:

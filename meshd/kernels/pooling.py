@@ -1,27 +1,37 @@
 """Pooling of planes and of signs: max, average, and max of signs as AND of words (bit 1 is negative).
 
-Averages are summed in float64 in order of rows and columns, and rounded once: the same bits everywhere. NaN wins a max.
+Averages are summed in float32, down the columns and then along: the same bits everywhere. NaN wins a max.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from meshd.kernels.jit import F4, INT, U8, jit, numba, record
 from meshd.kernels.kernel import Flat, Kernel
 from meshd.kernels.layout import Bits, Planes
-from meshd.kernels.strips import PLACE, clear_pads, fill_pads, place, row_start
-
-INFINITY = np.float32(np.inf)
+from meshd.kernels.simd import (
+    add,
+    gather,
+    greatest,
+    load,
+    load_every,
+    load_first,
+    splat,
+    store,
+    store_first,
+)  # fmt: skip
+from meshd.kernels.strips import PLACE, clear_pads, fill_pads, place, put_strip, row_start
 
 
 class Pooling(NamedTuple):
-    """A sliding window: `average` 0 max, 1 over what is inside, 2 over the whole window."""
+    """A sliding window. `whole`: an average divides by the window's size, whatever of it lies in pads."""
 
-    average: int
+    whole: int
     kh: int
     kw: int
     sh: int
@@ -36,56 +46,62 @@ class Pooling(NamedTuple):
 POOLING = record(Pooling)
 
 
-@jit(F4, F4, F4, numba.types.float32, POOLING, PLACE, PLACE, INT, INT)
-def pool_planes(x, out, scratch, fill, w, come, to, first, last):
-    """Channels `[first, last)` of all images' channels. scratch: two rows of output."""
-    for tile in range(first, last):
-        image, c = tile // to.channels, tile % to.channels
-        if c == 0:
-            fill_pads(out, image * to.size, to.channels, to, fill, 0)
-        source = image * come.size + c * come.plane
-        target = image * to.size + c * to.plane
-        for i in range(to.height):
-            y0 = i * w.sh - w.top
-            if w.average:
-                for j in range(to.width):
-                    x0 = j * w.sw - w.left
-                    total, count = 0.0, 0
-                    for y in range(max(y0, 0), min(y0 + w.kh, come.height)):
-                        row = source + row_start(come, y, 0)
-                        for column in range(max(x0, 0), min(x0 + w.kw, come.width)):
-                            total += x[row + column]
-                            count += 1
-                    if w.average == 2:
-                        count = w.kh * w.kw
-                    out[target + row_start(to, i, j)] = np.float32(total / count)
-                continue
-            for j in range(to.width):
-                scratch[j] = -INFINITY
-            for ky in range(w.kh):
-                y = y0 + ky * w.dh
-                if y < 0 or y >= come.height:
-                    continue
-                row = source + row_start(come, y, 0)
-                for kx in range(w.kw):
-                    shift = kx * w.dw - w.left
-                    begin = max(0, (-shift + w.sw - 1) // w.sw)
-                    end = min(to.width, (come.width - shift + w.sw - 1) // w.sw)
-                    if w.sw == 1:
-                        for j in range(begin, end):
-                            v = x[row + j + shift]
-                            scratch[j] = v if v > scratch[j] or v != v else scratch[j]  # noqa: PLR0124 - NaN
-                    else:
-                        for j in range(begin, end):
-                            v = x[row + j * w.sw + shift]
-                            scratch[j] = v if v > scratch[j] or v != v else scratch[j]  # noqa: PLR0124 - NaN
-            if to.sw == 1:
-                line = target + row_start(to, i, 0)
-                for j in range(to.width):
-                    out[line + j] = scratch[j]
-            else:
-                for j in range(to.width):
-                    out[target + row_start(to, i, j)] = scratch[j]
+@cache
+def pool_planes(average: bool, step: int) -> Any:
+    """The kernel for max or average and a horizontal stride of 1 or 2; 0 for any other."""
+    least = np.float32(0) if average else np.float32(-np.inf)
+
+    @jit(F4, F4, F4, numba.types.float32, POOLING, PLACE, PLACE, INT, INT)
+    def pool(x, out, scratch, fill, w, come, to, first, last):
+        """Channels `[first, last)` of all images' channels.
+
+        First down the columns of a window's rows, into a line with pads; then along it. scratch: the line, and a row.
+        """
+        line = w.left + (to.width + 16) * w.sw + w.kw * w.dw + come.width + 32
+        nothing = splat(1, 16, least)
+        for tile in range(first, last):
+            image, c = tile // to.channels, tile % to.channels
+            if c == 0:
+                fill_pads(out, image * to.size, to.channels, to, fill, 0)
+            source = image * come.size + c * come.plane
+            target = image * to.size + c * to.plane
+            for k in range(0, line, 16):
+                store(scratch, k, nothing)
+            for i in range(to.height):
+                y0 = i * w.sh - w.top
+                # The taps inside: a pad is never counted, nor read.
+                begin = (max(0, -y0) + w.dh - 1) // w.dh
+                end = min(w.kh, (come.height - y0 + w.dh - 1) // w.dh)
+                start = source + row_start(come, 0, 0)
+                for column in range(0, come.width, 16):
+                    n = min(16, come.width - column)
+                    acc = nothing
+                    for ky in range(begin, end):
+                        value = load_first(1, 16, x, start + (y0 + ky * w.dh) * come.pitch + column, 0, n)
+                        acc = add(acc, value) if average else greatest(acc, value)
+                    store_first(scratch, w.left + column, 0, n, acc)
+                for column in range(0, to.width, 16):
+                    n = min(16, to.width - column)
+                    acc = nothing
+                    for kx in range(w.kw):
+                        place = column * w.sw + kx * w.dw
+                        if step == 1:
+                            value = load(16, scratch, place)
+                        elif step == 2:
+                            value = load_every(16, 2, scratch, place)
+                        else:
+                            value = gather(np.float32(0), 16, scratch, place, w.sw, n)
+                        acc = add(acc, value) if average else greatest(acc, value)
+                    store(scratch, line + column, acc)
+                if average:
+                    for column in range(to.width):
+                        x0 = column * w.sw - w.left
+                        inside = min(x0 + w.kw, come.width) - max(x0, 0)
+                        count = w.kh * w.kw if w.whole else inside * (end - begin)
+                        scratch[line + column] /= np.float32(count)
+                put_strip(scratch, line, i * to.width, to.width, to.width, to.width, out, target, to)
+
+    return pool
 
 
 @jit(U8, U8, POOLING, PLACE, PLACE, INT, INT)
@@ -114,8 +130,14 @@ class Pool(Kernel):
 
     pooling: Pooling = field(default_factory=lambda: Pooling(0, 1, 1, 1, 1, 1, 1, 0, 0, 0))
 
+    average: bool = False
+
     def __post_init__(self) -> None:
-        self.scratch_size = self.output_layout.width
+        to, come, w = self.output_layout, self.input_layout, self.pooling
+        line = w.left + (to.width + 16) * w.sw + w.kw * w.dw + come.width + 32
+        self.scratch_size = line + to.width + 32
+        if isinstance(to, Planes):
+            self._pool = pool_planes(self.average, w.sw if w.sw in {1, 2} else 0)
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: images times channels, of bits images times rows."""
@@ -126,6 +148,6 @@ class Pool(Kernel):
         """See `Kernel.run`."""
         come, to = self.input_layout, self.output_layout
         if isinstance(to, Planes):
-            pool_planes(x, out, scratch, to.fill, self.pooling, place(come), place(to), first, last)
+            self._pool(x, out, scratch, to.fill, self.pooling, place(come), place(to), first, last)
         else:
             pool_bits(x, out, self.pooling._replace(bottom=to.bottom), place(come), place(to), first, last)

@@ -335,9 +335,11 @@ def pool(
     if compiled():
         from meshd.kernels.pooling import Pool, Pooling
 
-        average = 0 if kind == "max" else 2 if count_pads else 1
-        pooling = Pooling(average, *kernel, *strides, *dilations, pads[0], pads[1], 0)
-        return Pool(f"other.pool.{kind}", "other", read, write, numeric="exact" if bits else "fma", pooling=pooling)
+        pooling = Pooling(int(count_pads), *kernel, *strides, *dilations, pads[0], pads[1], 0)
+        numeric = "exact" if bits else "fma"
+        return Pool(
+            f"other.pool.{kind}", "other", read, write, numeric=numeric, pooling=pooling, average=kind == "average"
+        )
     return ReferenceKernel(f"other.pool.{kind}", "other", read, write, compute=compute)
 
 

@@ -11,7 +11,19 @@ import numpy as np
 
 from meshd.kernels.jit import F4, INT, U1, U8, jit, numba, record
 from meshd.kernels.layout import Bits, Octets, Planes
-from meshd.kernels.simd import bit_or, convert, less, load_first, scatter, select, shift_left, splat, store_first
+from meshd.kernels.simd import (
+    bit_or,
+    convert,
+    less,
+    load_every,
+    load_first,
+    scatter,
+    select,
+    shift_left,
+    splat,
+    store,
+    store_first,
+)
 
 
 class Place(NamedTuple):
@@ -56,6 +68,30 @@ def row_start(p, i, j):
     return ((u % p.sh) * p.sw + v % p.sw) * p.phase + (u // p.sh) * p.pitch + v // p.sw
 
 
+@jit(F4, INT, F4, INT, INT)
+def copy_run(x, source, out, target, count):
+    """`count` consecutive floats."""
+    for c in range(0, count, 16):
+        n = min(16, count - c)
+        store_first(out, target + c, 0, n, load_first(1, 16, x, source + c, 0, n))
+
+
+@jit(F4, INT, F4, INT, INT, PLACE, INT, INT)
+def scatter_run(x, source, out, base, count, p, i, j):
+    """`count` consecutive floats to row i from column j of the channel at `base`, whose columns are in `p.sw` phases."""
+    for part in range(min(p.sw, count)):
+        target = base + row_start(p, i, j + part)
+        run = (count - part + p.sw - 1) // p.sw
+        done = 0
+        if p.sw == 2:
+            # Whole blocks, as long as what they read belongs to the run.
+            while part + 2 * done + 32 <= count:
+                store(out, target + done, load_every(16, 2, x, source + part + 2 * done))
+                done += 16
+        for c in range(done, run):
+            out[target + c] = x[source + part + c * p.sw]
+
+
 @jit(F4, INT, INT, INT, INT, INT, F4, INT, PLACE)
 def put_strip(tile, t0, first, count, pitch, width, out, base, p):
     """Copy positions `[first, first + count)`, held from `tile[t0]`, to one channel of a layout that begins at `base`."""
@@ -64,13 +100,11 @@ def put_strip(tile, t0, first, count, pitch, width, out, base, p):
         i, j = q // pitch, q % pitch
         n = min(width - j, end - q)
         source = t0 + q - first
-        if p.sw == 1:
-            target = base + row_start(p, i, j)
-            for c in range(n):
-                out[target + c] = tile[source + c]
-        else:
-            for c in range(n):
-                out[base + row_start(p, i, j + c)] = tile[source + c]
+        if n > 0:
+            if p.sw == 1:
+                copy_run(tile, source, out, base + row_start(p, i, j), n)
+            else:
+                scatter_run(tile, source, out, base, n, p, i, j)
         q += pitch - j
 
 
@@ -82,8 +116,11 @@ def get_strip(x, base, p, tile, t0, first, count, pitch, width):
         i, j = q // pitch, q % pitch
         n = min(width - j, end - q)
         target = t0 + q - first
-        for c in range(n):
-            tile[target + c] = x[base + row_start(p, i, j + c)]
+        if p.sw == 1:
+            copy_run(x, base + row_start(p, i, j), tile, target, n)
+        else:
+            for c in range(n):
+                tile[target + c] = x[base + row_start(p, i, j + c)]
         q += pitch - j
 
 

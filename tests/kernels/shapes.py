@@ -6,7 +6,7 @@ import numpy as np
 
 from meshd.kernels import registry
 from meshd.kernels.kernel import Kernel, Tail
-from meshd.kernels.layout import Bits, Layout, Planes
+from meshd.kernels.layout import Bits, Layout, Octets, Planes
 
 ODD = (1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 63, 64, 65, 129)
 
@@ -72,6 +72,43 @@ def random_kernel(seed: int) -> tuple[Kernel, Any, Any]:
     return kernel, images, rng.standard_normal((2, to.channels, to.height, to.width)).astype(np.float32)
 
 
+def random_move(seed: int) -> tuple[Kernel, Any]:
+    """(kernel, images): a pooling, a conversion, or an int8 layer."""
+    rng = np.random.default_rng(seed)
+    channels, height, width = (
+        int(rng.choice([1, 3, 64, 65])),
+        int(rng.choice([1, 7, 9])),
+        int(rng.choice([1, 5, 16, 17, 33])),
+    )
+    plain = Planes.plain(channels, height, width)
+    octets = Octets(channels, height, width, *(int(v) for v in rng.integers(0, 2, 3)), width + 2, 0.02, 3)
+    images = rng.standard_normal((2, channels, height, width)).astype(np.float32)
+    choice = rng.integers(5)
+    if choice == 0:
+        window = tuple(int(min(v, size)) for v, size in zip(rng.integers(1, 4, 2), (height, width), strict=True))
+        strides = tuple(int(v) for v in rng.integers(1, 4, 2))
+        kind = "max" if rng.random() < 0.5 else "average"
+        pads = tuple(int(v) for v in rng.integers(0, min(window), 4))
+        kernel = registry.pool(kind, channels, height, width, window, strides=strides, pads=pads)  # type: ignore[arg-type]
+        kernel.write_to(random_layout(rng, kernel.output_layout))
+    elif choice == 1:
+        kernel = registry.convert(random_layout(rng, plain), random_layout(rng, plain))
+    elif choice == 2:
+        kernel = registry.convert(random_layout(rng, plain), octets)
+    elif choice == 3:
+        source = Bits(channels, height, width, 1, 0, 1, width + 1) if rng.random() < 0.5 else octets
+        kernel = registry.convert(source, random_layout(rng, plain))
+    else:
+        weight = rng.integers(-128, 128, (int(rng.choice([1, 17, 33, 64])), channels, 1, 1)).astype(np.int8)
+        kernel = registry.convolution_int8(weight, octets, tail=Tail(np.full(len(weight), 1e-3, np.float32)))
+        if rng.random() < 0.5:
+            to = kernel.output_layout
+            kernel.write_to(Octets(to.channels, to.height, to.width, 1, 1, 0, to.width + 1, 0.1, -5, True))
+        else:
+            kernel.write_to(random_layout(rng, kernel.output_layout))
+    return kernel, images
+
+
 def reference_of(seed: int, monkeypatch: Any) -> Kernel:
     """The same layer by the fallback, writing the same layouts."""
     with monkeypatch.context() as patch:
@@ -84,4 +121,4 @@ def _weight(rng: Any, shape: tuple[int, ...], zeros: float, block: int) -> Any:
     return rng.standard_normal(shape).astype(np.float32) * np.repeat(kept, block, axis=0)[: shape[0]]
 
 
-__all__ = ["ODD", "random_kernel", "random_layout", "random_tail", "reference_of"]
+__all__ = ["ODD", "random_kernel", "random_layout", "random_move", "random_tail", "reference_of"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from meshd.kernels import registry
 from meshd.kernels.layout import Bits
 from tests.kernels.driving import run
-from tests.kernels.shapes import random_kernel, reference_of
+from tests.kernels.shapes import random_kernel, random_move, reference_of
 
 pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
 
@@ -33,6 +33,16 @@ def test_a_random_layer_equals_the_fallback_however_cut(monkeypatch: Any, seed: 
     else:
         tolerance = 1e-5 * max(1.0, float(np.abs(expected).max())) * 4
         np.testing.assert_allclose(whole, expected, rtol=1e-5, atol=tolerance)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_random_move_equals_the_fallback_however_cut(seed: int, monkeypatch: Any) -> None:
+    kernel, images = random_move(seed)
+    whole = run(kernel, images, pieces=1, junk=-7.0)
+    np.testing.assert_array_equal(run(kernel, images, pieces=3), whole)
+    monkeypatch.setenv("MESHD_NUMBA", "0")
+    other, _ = random_move(seed)
+    np.testing.assert_allclose(whole, run(other, images), rtol=1e-5, atol=1e-5)
 
 
 def test_no_kernel_touches_memory_outside_its_arrays() -> None:

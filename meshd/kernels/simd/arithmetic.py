@@ -125,6 +125,12 @@ maximum = _elementwise(
     2,
     "b where a < b, else a: a NaN in a stays.",
 )
+greatest = _elementwise(
+    "greatest",
+    lambda b, v, x, y: b.select(b.fcmp_unordered("uno", y, y), y, b.select(_compare(b, v, "<", x, y), y, x)),
+    2,
+    "The greater; NaN where either is.",
+)
 bit_and = _elementwise("bit_and", lambda b, v, x, y: b.and_(x, y), 2, "a & b.")
 bit_or = _elementwise("bit_or", lambda b, v, x, y: b.or_(x, y), 2, "a | b.")
 bit_xor = _elementwise("bit_xor", lambda b, v, x, y: b.xor(x, y), 2, "a ^ b.")

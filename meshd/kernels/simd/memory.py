@@ -9,6 +9,7 @@ from numba.extending import intrinsic
 
 from meshd.kernels.simd.block import (
     I32,
+    IR,
     Block,
     element_pointer,
     join,
@@ -44,6 +45,58 @@ def load(typingctx: Any, lanes: Any, array: Any, index: Any) -> Any:
         return make(builder, context, block, each)
 
     return block(lanes, array, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def load_every(typingctx: Any, lanes: Any, step: Any, array: Any, index: Any) -> Any:
+    """Every `step`-th of `lanes * step` consecutive elements, all of which are read."""
+    block, n = Block(array.dtype, 1, lanes.literal_value), step.literal_value
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        wide = ir.VectorType(IR[array.dtype], block.width * n)
+        order = ir.Constant(ir.VectorType(I32, block.width), [n * lane for lane in range(block.width)])
+
+        def each(row: int, part: int) -> Any:
+            start = builder.add(args[3], ir.Constant(args[3].type, part * block.width * n))
+            address = element_pointer(context, builder, sig.args[2], args[2], start)
+            value = builder.load(builder.bitcast(address, wide.as_pointer()))
+            value.align = array.dtype.bitwidth // 8
+            return builder.shuffle_vector(value, value, order)
+
+        return make(builder, context, block, each)
+
+    return block(lanes, step, array, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
+def gather(typingctx: Any, like: Any, lanes: Any, array: Any, index: Any, stride: Any, count: Any) -> Any:
+    """Lane i is the value of the type of the scalar `like` at `index + i * stride` (in the array's elements); `count` lanes."""
+    block = Block(types.unliteral(like), 1, lanes.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        element = IR[block.element]
+
+        def lane_value(lane: int) -> Any:
+            # Lanes past the count read the last one again: no memory beyond it is touched.
+            number = ir.Constant(args[5].type, lane)
+            last = builder.sub(args[5], ir.Constant(args[5].type, 1))
+            lane_index = builder.select(builder.icmp_signed("<", number, args[5]), number, last)
+            place = builder.add(args[3], builder.mul(args[4], lane_index))
+            address = element_pointer(context, builder, sig.args[2], args[2], place)
+            value = builder.load(builder.bitcast(address, element.as_pointer()))
+            value.align = 1
+            return value
+
+        def each(row: int, part: int) -> Any:
+            register = ir.Constant(block.register, ir.Undefined)
+            for lane in range(block.width):
+                value = lane_value(part * block.width + lane)
+                register = builder.insert_element(register, value, ir.Constant(I32, lane))
+            return register
+
+        return make(builder, context, block, each)
+
+    return block(like, lanes, array, types.intp, types.intp, types.intp), codegen
 
 
 @intrinsic(prefer_literal=True)
@@ -203,17 +256,17 @@ def scatter_rows(typingctx: Any, array: Any, starts: Any, offset: Any, count: An
 
 @intrinsic
 def scatter(typingctx: Any, array: Any, index: Any, stride: Any, count: Any, block: Any) -> Any:
-    """The first `count` lanes of the first row, one by one, `stride` elements apart."""
+    """The first `count` lanes of the first row, one by one, `stride` elements of the array apart."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         for lane in range(block.lanes):
             with cgutils.if_likely(builder, builder.icmp_signed(">", args[3], ir.Constant(args[3].type, lane))):
                 register = take(builder, block, args[4], 0, lane // block.width)
                 value = builder.extract_element(register, ir.Constant(I32, lane % block.width))
-                builder.store(
-                    value,
-                    element_pointer(context, builder, sig.args[0], args[0], strided(builder, args[1], lane, args[2])),
+                address = element_pointer(
+                    context, builder, sig.args[0], args[0], strided(builder, args[1], lane, args[2])
                 )
+                builder.store(value, builder.bitcast(address, value.type.as_pointer())).align = 1
         return context.get_dummy_value()
 
     return types.void(array, types.intp, types.intp, types.intp, block), codegen
