@@ -111,7 +111,7 @@ class Admin:
         except UnavailableError as error:
             if not isinstance(error.__cause__, grpc.RpcError) or not _timed_out(error.__cause__):
                 raise
-        raise UnavailableError(f"{what}: not within {timeout_s:g} s; see meshctl status and meshctl doctor")
+        raise UnavailableError(f"{what}: not within {timeout_s:.3g} s; see meshctl status and meshctl doctor")
 
     def events(self, after: int = 0, once: bool = False) -> Iterator[tuple[pb.MeshEvent, int]]:
         """(event, how many before it were missed)."""

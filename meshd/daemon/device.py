@@ -3,7 +3,6 @@
 Rule: what cannot be read here (no /proc, no machine id) becomes a modest default, never an error.
 """
 
-import fnmatch
 import hashlib
 import ipaddress
 import os
@@ -11,10 +10,9 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
-import ifaddr
-
 from meshd.config import ADDRESSES_MAX, MIB
 from meshd.core.ids import Address
+from meshd.net.interfaces import interfaces
 
 MEMORY_SHARE = 0.6
 """Of what is free at start: the device has a job of its own."""
@@ -62,15 +60,6 @@ def own_addresses(bind: str, port: int, patterns: Sequence[str], skip: Sequence[
     """
     if bind:
         return (Address(bind, port),)
-    found: list[tuple[int, int, str]] = []
-    for order, adapter in enumerate(ifaddr.get_adapters()):
-        if any(fnmatch.fnmatch(adapter.name, p) for p in skip):
-            continue
-        if patterns and not any(fnmatch.fnmatch(adapter.name, p) for p in patterns):
-            continue
-        for entry in adapter.ips:
-            ip = ipaddress.ip_address(entry.ip if isinstance(entry.ip, str) else entry.ip[0])
-            # A link-local IPv6 address means nothing without the interface it is on.
-            if not ip.is_loopback and not (ip.version == 6 and ip.is_link_local):
-                found.append((ip.version, order, str(ip)))
-    return tuple(Address(host, port) for _, _, host in sorted(found)[:ADDRESSES_MAX]) or (Address("127.0.0.1", port),)
+    found = [ip for interface in interfaces(patterns, skip) for ip in interface.addresses]
+    found.sort(key=lambda ip: ipaddress.ip_address(ip).version)  # IPv4 first; else in order of interface.
+    return tuple(Address(ip, port) for ip in found[:ADDRESSES_MAX]) or (Address("127.0.0.1", port),)

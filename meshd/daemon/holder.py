@@ -14,6 +14,7 @@ import gc
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from meshd.engine.segment import Segment
 
 log = logging.getLogger(__name__)
+
+NEWS_S = 5.0
+"""How long a load waits to hear who has the model; gossip takes some tenths of a second."""
 
 
 Fetch = Callable[[Sequence[NodeId], Digest], Iterator[bytes]]
@@ -172,7 +176,7 @@ class Holder:
 
     def _compiled(self, segment: SegmentId, plan: Plan) -> Holding:
         part = plan.segments[segment.index]
-        self._get(plan.model, self._sources(plan.model), (part.start, part.end))
+        self._get(plan.model, self._known_sources(plan.model), (part.start, part.end))
         if self._compile is None:
             from meshd.engine.segment import compile_segment
 
@@ -181,6 +185,13 @@ class Holder:
         with _turn(self._turn):
             compiled = self._compile(graph, part.start, part.end, self._library.blobs.read)
             return Holding(segment, plan, compiled, compiled.warm())
+
+    def _known_sources(self, model: Digest) -> Sequence[NodeId]:
+        """Who has the model; a plan may come a moment before the news of who that is."""
+        until = time.monotonic() + NEWS_S
+        while model not in self._library.whole() and not self._sources(model) and time.monotonic() < until:
+            time.sleep(0.05)
+        return self._sources(model)
 
     def _fetch(self, model: Digest, sources: Sequence[NodeId]) -> None:
         try:

@@ -97,29 +97,35 @@ def _cpu() -> str:
 
 def main(folder: Path) -> None:
     """Print the rates, measuring them if need be."""
+    place, key = folder / "rates.json", _key()
+    if (kept := _kept(place, key)) is not None:
+        print(kept)
+        return
     with open(Path(tempfile.gettempdir()) / f"meshd-measure-{os.getuid()}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        place, key = folder / "rates.json", _key()
-        try:
-            kept = json.loads(place.read_text())
-            if kept["key"] == key:
-                parse(json.dumps(kept))
-                print(json.dumps(kept))
-                return
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # None yet, or of another version: measure.
-        from meshd.engine.measure import rates
+        if (kept := _kept(place, key)) is None:  # Another daemon may have measured while we waited.
+            from meshd.engine.measure import rates
 
-        found = rates()
-        told = {"key": key, "rates": {name: int(rate) for name, rate in found.rates.items()}, "numeric": found.numeric}
-        print(json.dumps(told), flush=True)
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            coming = place.with_suffix(".coming")
-            coming.write_text(json.dumps(told, indent=2))
-            os.replace(coming, place)
-        except OSError as error:
-            print(f"rates are not kept: {error}", file=sys.stderr)
+            found = rates()
+            kept = json.dumps({"key": key, "rates": dict(found.rates), "numeric": found.numeric})
+            try:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                coming = place.with_suffix(f".{os.getpid()}")
+                coming.write_text(kept)
+                os.replace(coming, place)
+            except OSError as error:
+                print(f"rates are not kept: {error}", file=sys.stderr)
+        print(kept)
+
+
+def _kept(place: Path, key: str) -> str | None:
+    """The file's text, if it is of this key."""
+    try:
+        text = place.read_text()
+        parse(text)
+        return text if json.loads(text)["key"] == key else None
+    except (OSError, ValueError, KeyError):
+        return None
 
 
 if __name__ == "__main__":

@@ -81,6 +81,24 @@ def test_two_daemons_find_each_other_by_seed_and_say_goodbye(tmp_path: Path, cac
         assert a.stop() == 0
 
 
+def test_daemons_of_one_key_find_each_other_by_mdns_and_others_stay_out(tmp_path: Path, cache: Path, key: str) -> None:
+    other = tmp_path / "other.key"
+    MeshKey.new().save(other)
+    with (
+        Daemon(tmp_path / "a", cache, mesh_key=key) as a,
+        Daemon(tmp_path / "b", cache, mesh_key=key) as b,
+        Daemon(tmp_path / "c", cache, mesh_key=str(other)) as c,
+    ):
+        for daemon in (a, b, c):
+            daemon.ready()
+        a.wait_nodes(2)
+        b.wait_nodes(2)
+        c.wait_nodes(1)
+        with a.admin() as admin:
+            kinds = {finding.kind for finding in admin.diagnose()}
+        assert "other_key" in kinds
+
+
 def test_state_survives_kill_9(tmp_path: Path, cache: Path) -> None:
     daemon = Daemon(tmp_path / "a", cache)
     with daemon:

@@ -45,11 +45,10 @@ def show(document: dict[str, Any], output: str, render: Render) -> None:
     elif output == "yaml":
         click.echo("\n".join(yaml_lines(document)))
     elif _wants_colour():
-        from rich.console import Console
-
-        console = Console()
-        for part in render(document, output == "wide"):
-            console.print(part if isinstance(part, str) else _rich(part), soft_wrap=isinstance(part, str))
+        parts = list(render(document, output == "wide"))
+        console = _console(parts)
+        for part in parts:
+            console.print(_rich(part), soft_wrap=isinstance(part, str))
     else:
         click.echo(plain(render(document, output == "wide")))
 
@@ -66,10 +65,10 @@ def show_each(documents: Iterable[dict[str, Any]], output: str, render: Render) 
         from rich.console import Group
         from rich.live import Live
 
-        with Live() as live:
+        with Live(console=_console(()), auto_refresh=False) as live:
             for document in documents:
                 parts = render(document, output == "wide")
-                live.update(Group(*(part if isinstance(part, str) else _rich(part) for part in parts)))
+                live.update(refresh=True, renderable=Group(*(_rich(part) for part in parts)))
     else:
         for document in documents:
             click.echo(plain(render(document, output == "wide")) + "\n")
@@ -142,12 +141,26 @@ def _wants_colour() -> bool:
 _STYLES = {"alive": "green", "ready": "green", "suspect": "yellow", "dead": "red", "left": "dim", "failed": "red"}
 
 
-def _rich(table: Table) -> Any:
-    from rich import box
+def _console(parts: Sequence[Table | str]) -> Any:
+    from rich.console import Console
+
+    # A row that is too long for the terminal wraps there; cut cells would hide what one looks for.
+    width = max((len(line) for line in plain(parts).splitlines()), default=0)
+    console = Console(highlight=False)
+    return Console(highlight=False, width=max(console.width, width))
+
+
+def _rich(table: Table | str) -> Any:
+    from rich.table import Column
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(*table.headings, title=table.title or None, title_justify="left", box=box.SIMPLE_HEAD)
+    if isinstance(table, str):
+        return Text(table)
+    columns = [Column(heading, no_wrap=True) for heading in table.headings]
+    drawn = RichTable(
+        *columns, title=table.title or None, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0)
+    )
     for row in table.rows:
         drawn.add_row(*(Text(cell, style=_STYLES.get(cell, "")) for cell in row))
     return drawn

@@ -117,8 +117,8 @@ def _plan(plan: Plan, candidates: tuple[tuple[NodeId, ...], ...], costs: tuple[L
 
 
 def main_class(layer: LayerCost) -> str:
-    """The cost class that most of a layer's work is in; `memory` for one that multiplies nothing."""
-    work = [(macs, name) for name, macs in layer.macs if name != "memory"]
+    """The cost class that most of a layer's work is in (`steps` are overhead); `memory` where nothing is multiplied."""
+    work = [(macs, name) for name, macs in layer.macs if name not in ("memory", "steps")]
     return max(work)[1] if work and max(work)[0] else "memory"
 
 
