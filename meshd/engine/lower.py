@@ -5,7 +5,7 @@ why answers are the same bit for bit however a model is cut.
 Rule 2: an operation joins the tail of the kernel before it only where nobody else reads what lies between.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -18,11 +18,13 @@ from meshd.engine.step import ArrayStep, Form, KernelStep, PlaneStep, Rename, St
 from meshd.errors import MisuseError
 from meshd.kernels import registry
 from meshd.kernels.kernel import Kernel, Tail
-from meshd.kernels.layout import Bits, Planes
+from meshd.kernels.layout import Bits, Layout, Planes
 from meshd.model.graph import Graph, Operation, TensorType
 from meshd.model.structure import pads_with_one, sign_tensors
 
 Array = NDArray[Any]
+Make = Callable[[Layout | None], Kernel]
+"""Makes a kernel, to read a given layout if it can."""
 
 IN_PLACE = frozenset(
     {
@@ -275,7 +277,8 @@ class Lowering:
         assert t is not None
         return t
 
-    def _step(self, layer: int, o: Operation, kernel: Kernel, x: str, tail: "_Tail", rows: int = 1) -> Step:
+    def _step(self, layer: int, o: Operation, make: Make | Kernel, x: str, tail: "_Tail", rows: int = 1) -> Step:
+        kernel = make if isinstance(make, Kernel) else make(None)
         return KernelStep(
             o.name,
             layer,
@@ -290,6 +293,7 @@ class Lowering:
             out=tail.out,
             residual=tail.residual,
             rows=rows,
+            adapt=None if isinstance(make, Kernel) else make,
         )
 
     def _conv(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:
@@ -306,21 +310,28 @@ class Lowering:
                 pads, pad_sign = _pair(more, flat), 1
             shape = self._type(x).item
         _, _, height, width = (*shape[:2], 1, shape[2]) if flat else shape
-        kernel = registry.convolution(
-            np.ascontiguousarray(weight[:, :, None] if flat else weight),
-            height,
-            width,
-            strides=strides,
-            pads=pads,
-            dilations=dilations,
-            groups=a["group"],  # type: ignore[arg-type]
-            pitch=self.pitches.get((height, width), 0) if strides == (1, 1) else 0,
-            tail=tail.value,
-            signs=binary is not None,
-            pad_sign=pad_sign,  # type: ignore[arg-type]
-            structure=self.graph.weights[o.inputs[1]].structure,
-        )
-        return self._step(layer, o, kernel, x, tail, shape[0])
+        rows = np.ascontiguousarray(weight[:, :, None] if flat else weight)
+        out = self._type(o.outputs[0]).item
+        pitch = self.pitches.get((out[2], out[3]), 0) if not flat else 0
+
+        def make(source: Layout | None) -> Kernel:
+            return registry.convolution(
+                rows,
+                height,
+                width,
+                strides=strides,
+                pads=pads,
+                dilations=dilations,
+                groups=a["group"],  # type: ignore[arg-type]
+                pitch=pitch,
+                source=source,
+                tail=tail.value,
+                signs=binary is not None,
+                pad_sign=pad_sign,  # type: ignore[arg-type]
+                structure=self.graph.weights[o.inputs[1]].structure,
+            )
+
+        return self._step(layer, o, make, x, tail, shape[0])
 
     def _gemm(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:
         weight, shape = self.constants.get(o.inputs[1]), self._type(o.inputs[0]).item
@@ -345,19 +356,23 @@ class Lowering:
         pads = (pads[0], pads[1], pads[2] + over[0], pads[3] + over[1])
         bits = not average and o.inputs[0] in self.signs
         channels, height, width = (shape[1], 1, shape[2]) if flat else shape[1:]
-        made = registry.pool(
-            "average" if average else "max",
-            channels,
-            height,
-            width,
-            kernel,
-            strides=strides,
-            pads=pads,
-            dilations=dilations,
-            count_pads=counts,
-            bits=bits,
-        )
-        return self._step(layer, o, made, o.inputs[0], tail, shape[0])
+
+        def make(source: Layout | None) -> Kernel:
+            return registry.pool(
+                "average" if average else "max",
+                channels,
+                height,
+                width,
+                kernel,
+                strides=strides,
+                pads=pads,
+                dilations=dilations,
+                count_pads=counts,
+                bits=bits,
+                source=source,
+            )
+
+        return self._step(layer, o, make, o.inputs[0], tail, shape[0])
 
     def _mean(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:
         """GlobalAveragePool, and its like without the two axes of 1 behind."""
@@ -365,8 +380,11 @@ class Lowering:
         if len(shape) != 4 or a["axes"] != (2, 3) or not a["keepdims"] or o.inputs[0] in self.constants:
             return None
         channels, height, width = shape[1:]
-        made = registry.pool("average", channels, height, width, (height, width))
-        return self._step(layer, o, made, o.inputs[0], tail, shape[0])
+
+        def make(source: Layout | None) -> Kernel:
+            return registry.pool("average", channels, height, width, (height, width), source=source)
+
+        return self._step(layer, o, make, o.inputs[0], tail, shape[0])
 
     def _sign(self, layer: int, o: Operation, tail: "_Tail") -> Step | None:
         shape = self._type(o.inputs[0]).item

@@ -16,6 +16,9 @@ from meshd.model.graph import TensorType
 
 ALIGNMENT = 64
 
+STAGED_ELEMENTS_MAX = 2048
+"""Outputs so small may be stored element by element: cheaper than one more step."""
+
 
 @dataclass(slots=True)
 class Schedule:
@@ -74,6 +77,8 @@ def _choose(plan: _Plan, steps: list[Step], inputs: Iterable[str], outputs: list
             reads = step.reads
         for form in reads:
             wanted.setdefault(form.tensor, []).insert(0, form)
+        if isinstance(step, KernelStep) and step.residual and step.kernel.residual_layout is not None:
+            wanted.setdefault(step.residual, []).append(form_of(step.residual, step.kernel.residual_layout, step.rows))
     plan.written.update((n, Form(n)) for n in inputs)
 
 
@@ -82,9 +87,22 @@ def _written(step: KernelStep, wanted: list[Form]) -> Form:
     own = step.kernel.output_layout
     if step.kernel.writes_any:
         for form in wanted:
-            if _writes(own, step.rows, form):
+            if _writes(own, step.rows, form) and _writes_fast(step, form):
                 return form
     return form_of(step.out, own, step.rows)
+
+
+def _writes_fast(step: KernelStep, form: Form) -> bool:
+    """Whether the kernel is better off writing this form than its own, with a conversion after it.
+
+    NB a convolution over planes stores rows of another pitch, or phases, element by element: 20 ns each where a copy takes 1.
+    """
+    read, write = step.kernel.input_layout, form.layout or plain_planes(step.kernel.output_layout)
+    if step.family == "memory" or not isinstance(read, Planes) or not isinstance(write, Planes):
+        return True
+    return write.strides == (1, 1) and (
+        write.pitch == read.pitch or write.size <= STAGED_ELEMENTS_MAX or write.height == 1
+    )
 
 
 def _is_sheet(form: Form) -> bool:
@@ -118,6 +136,7 @@ def _convert(plan: _Plan, steps: list[Step], outputs: list[str]) -> list[Step]:
 
     for step in steps:
         if isinstance(step, KernelStep):
+            _adapt(plan, step)
             reads = [need(form_of(step.x, step.kernel.input_layout, step.rows), step.layer)]
             out = plan.written[step.out]
             residual: Layout | None = None
@@ -125,8 +144,8 @@ def _convert(plan: _Plan, steps: list[Step], outputs: list[str]) -> list[Step]:
                 form = plan.written[step.residual]
                 own = step.kernel.residual_layout
                 assert own is not None, "a tail with a residual has its layout"
-                if form.layout is None or not _writes(own, step.rows, form):
-                    form = need(Form(step.residual), step.layer)
+                if not (_writes(own, step.rows, form) and _writes_fast(step, form)):
+                    form = need(form_of(step.residual, own, step.rows), step.layer)
                 residual = form.layout or plain_planes(own)
                 reads.append(form)
             step.kernel.write_to(out.layout or plain_planes(step.kernel.output_layout), residual)
@@ -141,6 +160,22 @@ def _convert(plan: _Plan, steps: list[Step], outputs: list[str]) -> list[Step]:
     for name in outputs:
         need(Form(name), steps[-1].layer if steps else 0)
     return ordered
+
+
+def _adapt(plan: _Plan, step: KernelStep) -> None:
+    """Let a kernel read the form that is there, where it can."""
+    form = plan.written[step.x]
+    if step.adapt is None or form == form_of(step.x, step.kernel.input_layout, step.rows):
+        return
+    layout = form.layout or plain_planes(step.kernel.input_layout)
+    if form.rows != step.rows or type(layout) is not type(step.kernel.input_layout):
+        return
+    pooling, now = step.family == "memory", step.kernel.input_layout
+    if not pooling and isinstance(now, Planes) and isinstance(layout, Planes) and layout.pitch != now.pitch:
+        return  # What it writes was chosen for its own pitch.
+    other = step.adapt(layout)
+    if form_of(step.x, other.input_layout, step.rows) == form:
+        step.kernel = other
 
 
 def _alike(a: Form, b: Form) -> bool:

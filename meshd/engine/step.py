@@ -155,6 +155,8 @@ class KernelStep(Step):
     out: str = ""
     residual: str = ""
     rows: int = 1
+    adapt: Callable[[Layout], Kernel] | None = None
+    """Makes the same kernel to read another layout, if it can (else one that reads what this one does)."""
     ways: int = 1
     """Parts that its tiles are dealt in, where it is long enough to be split over idle cores."""
 

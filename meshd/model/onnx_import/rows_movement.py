@@ -152,6 +152,15 @@ def gather(n: Node) -> Value:
         wrapped = np.where(at.constant < 0, at.constant + size, at.constant)
         if wrapped.ndim == 0 and size == 1:  # One of one: a reshape.
             return _shaped(n, x, (*x.shape[:axis], *x.shape[axis + 1 :]))
+        steps = np.diff(wrapped.reshape(-1))
+        if wrapped.size == 1 or (wrapped.ndim == 1 and wrapped.size and (steps == max(int(steps[0]), 1)).all()):
+            # Places in a row: a slice, which copies; gathering looks up each.
+            first, step = int(wrapped.reshape(-1)[0]), int(steps[0]) if steps.size else 1
+            places: list[tuple[int, ...]] = [(0,) * len(x.shape), x.shape, (1,) * len(x.shape)]
+            for i, value in enumerate((first, int(wrapped.reshape(-1)[-1]) + 1, step)):
+                places[i] = (*places[i][:axis], value, *places[i][axis + 1 :])
+            cut = n.emit("Slice", [x], starts=places[0], ends=places[1], steps=places[2])
+            return _shaped(n, cut, (*x.shape[:axis], *wrapped.shape, *x.shape[axis + 1 :]))
         at = n.builder.constant(wrapped.astype(at.constant.dtype), at.name)
     return n.emit("Gather", [x, at], axis=axis)
 

@@ -116,6 +116,8 @@ def binary(n: Node) -> Value:
 def variadic(n: Node) -> Value:
     """Sum, Mean, Min and Max of any number."""
     given = [v for v in n.inputs if v is not None]
+    if n.op in {"Max", "Min"} and len(given) == 2 and (found := _bounded(n, given)) is not None:
+        return found
     op = {"Sum": "Add", "Mean": "Add"}.get(n.op, n.op)
     out = n.value(0)
     for value in given[1:]:
@@ -123,6 +125,22 @@ def variadic(n: Node) -> Value:
     if n.op == "Mean" and len(given) > 1:
         out = n.emit("Div", [out, n.constant(np.asarray(len(given), out.type.dtype))])
     return out
+
+
+def _bounded(n: Node, given: list[Value]) -> Value | None:
+    """Max or Min with one constant number: a Clip."""
+    for x, bound in (given, given[::-1]):
+        c = bound.constant
+        if (
+            c is not None
+            and c.size == 1
+            and c.dtype.kind == "f"
+            and len(bound.shape) <= len(x.shape)
+            and np.isfinite(c).all()
+        ):
+            low, high = (float(c.reshape(-1)[0]), _INFINITY) if n.op == "Max" else (-_INFINITY, float(c.reshape(-1)[0]))
+            return n.emit("Clip", [x], low=low, high=high)
+    return None
 
 
 def mod(n: Node) -> Value:
