@@ -264,7 +264,7 @@ QUEUE_SLACK_US: Final = 50 * MS
 ADMISSION_START: Final = 32
 ADMISSION_MIN: Final = 2
 ADMISSION_IDLE: Final = 8
-ADMISSION_SLACK_US: Final = 50 * MS
+ADMISSION_SLACK_US: Final = 75 * MS
 """Twice the unloaded latency is overload only where it is also this much more: a 1 ms model may take 20 ms for once."""
 ADMISSION_MEMORY_US: Final = 60 * S
 """The unloaded latency is the least of the last one to two of these."""

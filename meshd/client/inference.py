@@ -3,6 +3,7 @@
 tritonclient does the same and works unchanged; this one is for `meshctl infer`, the demo and scripts that have meshd anyway.
 """
 
+import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,7 +95,10 @@ class Inference:
         return tuple(inputs), tuple(outputs)
 
     def infer(self, name: str, inputs: Mapping[str, Array], timeout_s: float = 30) -> Answer:
-        """Run deployment `name`. Arrays must have the types and shapes that `describe` says; no copy is made but gRPC's."""
+        """Run deployment `name`. Arrays must have the types and shapes that `describe` says; no copy is made but gRPC's.
+
+        A node that is overloaded is asked again when it said to, until `timeout_s` is over: it has computed nothing.
+        """
         if not 1 <= len(name) <= NAME_CHARS_MAX:
             raise MisuseError(f"a deployment's name has 1 to {NAME_CHARS_MAX} characters")
         request = message("inference.ModelInferRequest")(model_name=name)
@@ -116,11 +120,30 @@ class Inference:
         )
 
     def _call(self, method: Any, request: Any, timeout_s: float) -> Any:
-        try:
-            return method(request, timeout=timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            code, text = error.code(), error.details() or ""
-            raise _ERRORS.get(code, MeshdError)(text or f"the node failed: {code.name}; see its log") from error
+        until_s = time.monotonic() + timeout_s
+        while True:
+            try:
+                left_s = max(until_s - time.monotonic(), 0.001)
+                return method(request, timeout=left_s, metadata=self._metadata)
+            except grpc.RpcError as error:
+                pause_s = _retry_after_s(error) * random.uniform(1, 2)  # Those refused together come back apart.
+                if not 0 < pause_s < until_s - time.monotonic():
+                    code, text = error.code(), error.details() or ""
+                    raise _ERRORS.get(code, MeshdError)(text or f"the node failed: {code.name}; see its log") from error
+                time.sleep(pause_s)
+
+
+def _retry_after_s(error: Any) -> float:
+    """What an overloaded node said of when to come again; 0 for any other error."""
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return 0.0
+    for key, value in error.trailing_metadata() or ():
+        if key == "grpc-status-details-bin":
+            for detail in message("google.rpc.Status").FromString(value).details:
+                if detail.type_url.endswith("/google.rpc.RetryInfo"):
+                    delay = message("google.rpc.RetryInfo").FromString(detail.value).retry_delay
+                    return float(delay.seconds + delay.nanos / 1e9)
+    return 0.0
 
 
 def _datatype(array: Array) -> str:

@@ -39,14 +39,16 @@ class Admission:
     """How many requests of one deployment may be in flight at this entry.
 
     Down by a third on Busy or at twice the unloaded latency, once in a round; up by one on success while it is in use.
+    NB a latency counts when most of the last few were so: one that waited for a dead owner tells of a fault, not of load.
     """
 
-    __slots__ = ("_down_us", "_least", "_older", "_turned_us", "in_flight", "limit")
+    __slots__ = ("_down_us", "_least", "_older", "_slow", "_turned_us", "in_flight", "limit")
 
     def __init__(self) -> None:
         self.limit = ADMISSION_START
         self.in_flight = 0
         self._down_us = 0
+        self._slow = 0  # The last eight successes, a bit each.
         self._turned_us = 0
         # Least latency by the batch's power of two, in this spell of memory and the one before.
         self._least: dict[int, int] = {}
@@ -77,9 +79,11 @@ class Admission:
         unloaded = self.unloaded_us(batch)
         size = batch.bit_length()
         self._least[size] = min(latency_us, self._least.get(size, latency_us))
-        if unloaded and latency_us > max(2 * unloaded, unloaded + ADMISSION_SLACK_US):
+        is_slow = unloaded > 0 and latency_us > max(2 * unloaded, unloaded + ADMISSION_SLACK_US)
+        self._slow = (self._slow << 1 | is_slow) & 0xFF
+        if is_slow and self._slow.bit_count() > 4:
             self.down(max(latency_us, ADMISSION_SLACK_US), now_us)
-        elif 2 * self.in_flight >= self.limit:
+        elif not is_slow and 2 * self.in_flight >= self.limit:
             self.limit = min(self.limit + 1, REQUESTS_IN_FLIGHT_MAX)
 
     def down(self, round_us: int, now_us: int) -> None:

@@ -1,0 +1,120 @@
+"""Admission, hedges, poison and the percentile of recent samples, as tables of what was seen and what follows."""
+
+from meshd.config import (
+    ADMISSION_IDLE,
+    ADMISSION_MEMORY_US,
+    ADMISSION_MIN,
+    ADMISSION_START,
+    HEDGE_CREDIT_MAX,
+    HEDGE_CREDIT_MIN,
+    MS,
+    POISON_US,
+    POISONS_MAX,
+    S,
+)
+from meshd.core.journey.budget import Admission, HedgeBucket, Poisons
+from meshd.core.journey.peers import Recent
+
+
+def _taken(admission: Admission, most: int = 10_000) -> int:
+    count = 0
+    while count < most and admission.take():
+        count += 1
+    return count
+
+
+def test_admission_begins_generous_and_refuses_past_its_limit() -> None:
+    admission = Admission()
+    assert _taken(admission) == ADMISSION_START
+    admission.give()
+    assert admission.take()
+    assert not admission.take()
+
+
+def test_sustained_slowness_shrinks_it_by_a_third_once_a_round() -> None:
+    admission, now = Admission(), 10 * S
+    admission.succeeded(50 * MS, 1, now)
+    _taken(admission)
+    for _ in range(4):
+        admission.succeeded(300 * MS, 1, now)
+    assert admission.limit == ADMISSION_START, "a few slow ones tell of a fault"
+    for _ in range(4):
+        admission.succeeded(300 * MS, 1, now)
+    assert admission.limit == ADMISSION_START * 2 // 3, "one overload, one step"
+    admission.succeeded(300 * MS, 1, now + 400 * MS)
+    assert admission.limit == ADMISSION_START * 2 // 3 * 2 // 3
+
+
+def test_it_never_shrinks_below_its_least_and_grows_while_it_is_used() -> None:
+    admission, now = Admission(), 10 * S
+    _taken(admission, 4)
+    for _ in range(50):
+        now += 1 * S
+        admission.down(MS, now)
+    assert admission.limit == ADMISSION_MIN
+    admission.succeeded(10 * MS, 1, now)
+    assert admission.limit == ADMISSION_MIN + 1
+    for _ in range(200):
+        admission.succeeded(10 * MS, 1, now)
+    assert admission.limit <= 2 * admission.in_flight + 1, "not for what nobody asks for"
+
+
+def test_a_short_model_may_be_slower_for_once_and_an_idle_one_starts_afresh() -> None:
+    admission, now = Admission(), 10 * S
+    admission.succeeded(1 * MS, 1, now)
+    for _ in range(20):
+        admission.succeeded(60 * MS, 1, now)
+    assert admission.limit >= ADMISSION_START
+    admission.limit = ADMISSION_MIN
+    assert _taken(admission) == ADMISSION_IDLE
+
+
+def test_large_batches_are_not_compared_with_small_ones_and_old_bests_are_forgotten() -> None:
+    admission, now = Admission(), 10 * S
+    admission.succeeded(10 * MS, 1, now)
+    for _ in range(10):
+        admission.succeeded(640 * MS, 64, now)
+    assert admission.limit >= ADMISSION_START
+    assert (admission.unloaded_us(1), admission.unloaded_us(64), admission.unloaded_us(1000)) == (10 * MS, 640 * MS, 0)
+    for spell in (1, 2):
+        admission.succeeded(20 * MS, 1, now + spell * ADMISSION_MEMORY_US)
+    assert admission.unloaded_us(1) == 20 * MS
+
+
+def test_the_bucket_holds_five_to_begin_with_and_a_tenth_of_requests_after() -> None:
+    bucket = HedgeBucket()
+    assert [bucket.take() for _ in range(HEDGE_CREDIT_MIN + 1)] == [True] * HEDGE_CREDIT_MIN + [False]
+    for _ in range(9):
+        bucket.request()
+    assert not bucket.take()
+    bucket.request()
+    assert bucket.take()
+    for _ in range(100_000):
+        bucket.request()
+    assert sum(bucket.take() for _ in range(1000)) == HEDGE_CREDIT_MAX
+
+
+def test_poison_is_forgotten_in_time_and_bounded_in_number() -> None:
+    poisons = Poisons()
+    poisons.add(b"x", 0)
+    assert poisons.left_us(b"x", 1 * S) == POISON_US - 1 * S
+    assert poisons.left_us(b"y", 1 * S) == 0
+    assert poisons.left_us(b"x", POISON_US) == 0
+    assert len(poisons) == 0
+    for n in range(POISONS_MAX + 10):
+        poisons.add(n.to_bytes(4, "little"), n)
+    assert len(poisons) == POISONS_MAX
+    assert poisons.left_us((5).to_bytes(4, "little"), 2000) == 0, "the oldest went"
+
+
+def test_the_percentile_follows_the_last_samples_only() -> None:
+    recent = Recent(10)
+    assert recent.p99 is None
+    for sample in range(1, 11):
+        recent.add(sample)
+    assert recent.p99 == 10
+    for _ in range(20):
+        recent.add(3)
+    assert recent.p99 == 3
+    recent.add(99)
+    assert recent.p99 == 99, "a new worst is known at once"
