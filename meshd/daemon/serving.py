@@ -5,7 +5,7 @@ Off-host inference needs TLS and a token, hence a mesh key; without one everythi
 
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import grpc
@@ -19,7 +19,8 @@ from meshd.daemon.metrics import MetricsServer
 from meshd.daemon.servers import listen_tcp, listen_unix, make_server
 from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, AdminService
 from meshd.daemon.services.admin import Desk as AdminDesk
-from meshd.daemon.services.inference import THREADS, add_inference
+from meshd.daemon.services.client import add_client_services
+from meshd.daemon.services.inference import THREADS
 from meshd.daemon.services.inference import Desk as InferenceDesk
 from meshd.daemon.services.roles import Gate, Role
 from meshd.errors import UnavailableError
@@ -48,6 +49,7 @@ class Servers:
         self._listeners = [pb.Listener(role="gossip", address=where), pb.Listener(role="links", address=where)]
         self._servers: list[grpc.Server] = []
         self._stopping = False
+        self._close_client: Callable[[], None] = lambda: None
 
     async def start(self, nursery: trio.Nursery, metrics: MetricsServer) -> None:
         """Bind everything, then answer. Raises UnavailableError naming what could not be bound."""
@@ -72,7 +74,7 @@ class Servers:
         server = make_server(THREADS, DATA_FRAME_BYTES_MAX + MIB, "client", THREADS + CLIENT_CALLS_WAITING)
         gate = Gate(Role.CLIENT, prepared.tokens.role)
         assert daemon.plane is not None, "the data plane comes before its servers"
-        add_inference(server, InferenceDesk(daemon.plane, gate, __version__, self._is_ready))
+        self._close_client = add_client_services(server, InferenceDesk(daemon.plane, gate, __version__, self._is_ready))
         path = listen_unix(server, settings.client_socket)
         self._listeners.append(pb.Listener(role="client", address=path))
         if prepared.key is None:
@@ -119,6 +121,7 @@ class Servers:
     async def stop(self) -> None:
         """Refuse new calls, let running ones end, one second at most."""
         self._stopping = True
+        self._close_client()
         stopped = [server.stop(STOP_GRACE_S) for server in self._servers]
         for event in stopped:
             await trio.to_thread.run_sync(event.wait)

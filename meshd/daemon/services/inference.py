@@ -31,8 +31,8 @@ from meshd.wire.oip_response import write_response, write_stream_error
 
 VERSION: Final = "1"
 """The only version of a deployment there is; generations replace each other."""
-THREADS: Final = CLIENT_THREADS + STREAMS_MAX
-"""For the server these services are added to: a thread for each open stream beside those for calls."""
+THREADS: Final = CLIENT_THREADS + 3 * STREAMS_MAX
+"""For the client server: a thread for each open stream (inference, health, reflection) beside those for calls."""
 
 _NOT_HERE: Final = (
     "{}: not in a mesh: its nodes share no memory with a client and have no such settings;"
