@@ -208,6 +208,8 @@ class Intent:
             effects = effects + self._settling.settle(name, now_us)
             changed |= ledger.matters[name].served != before
         self._look(now_us)
+        if ledger.matters:
+            effects += telling.inquire(ledger, now_us)
         effects += ledger.desk.answers(ledger.mesh, ledger.models, not ledger.shelf.items, now_us)
         ends = [promise.until_us for promise in ledger.shelf.reserved.values()]
         due = min([*ends, *ledger.desk.dues_us()], default=None)

@@ -44,6 +44,8 @@ class Ledger:
     """Whole on this disk."""
     held_back: dict[Token, str] = field(default_factory=dict)
     """Persists of records made here: their deployments are told when they come back."""
+    inquired: dict[tuple[NodeId, Digest], tuple[int, int]] = field(default_factory=dict)
+    """(holder, plan digest nobody told of) → when to ask again, and after how long then."""
     _next_token: int = 0
 
     def token(self) -> Token:

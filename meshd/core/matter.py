@@ -20,8 +20,10 @@ class Matter:
     plans: Plans = field(default_factory=Plans)
     target: Plan | None = None
     target_seen_us: int = 0
-    servable_since_us: int | None = None
-    """Since when the target has been servable here without a break."""
+    stands_since_us: int | None = None
+    """Since when the target has stood here without a break: the nodes it lists hold all of it."""
+    generation: int = 0
+    """The greatest that was served here: requests never start with a lesser one (E2)."""
     settled: tuple[tuple[int, tuple[NodeId, ...]], ...] = ()
     """The shortage the target was made with."""
     need: Need | None = None

@@ -7,7 +7,7 @@ Rule 2: what this node holds is what its own shelf says, not what its facts said
 from collections.abc import Mapping
 
 from meshd.core.ids import Boot, NodeId, SegmentId, rank
-from meshd.core.ownership import SERVING, Holder, servable
+from meshd.core.ownership import SERVING, Holder, servable, stands
 from meshd.core.placement import GIGABIT
 from meshd.core.plan import Plan, Policy
 from meshd.core.view import Hold, Holding, Member, State
@@ -67,6 +67,14 @@ class Mesh:
     def servable(self, plan: Plan) -> bool:
         """Whether `plan` serves, as seen from here."""
         return servable(plan, self.holders)
+
+    def stands(self, plan: Plan) -> bool:
+        """Whether the nodes that `plan` lists hold all of it READY, as seen from here."""
+        return stands(plan, self.holders)
+
+    def stands_draining(self, plan: Plan) -> bool:
+        """The same, counting those that drain."""
+        return stands(plan, self.holders, SERVING)
 
     def holds(self, plan: Plan, index: int, node: NodeId) -> Hold | None:
         """What `node` says of a segment."""

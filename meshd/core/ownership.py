@@ -44,6 +44,21 @@ def servable(plan: Plan, holders: Holders) -> bool:
     return all(serving(plan, index, holders) for index in range(len(plan.segments)))
 
 
+def stands(plan: Plan, holders: Holders, states: tuple[Hold, ...] = (Hold.READY,)) -> bool:
+    """Whether each of its segments has a live holder that its succession names: it leans on nobody who will let go.
+
+    NB stricter than servable. A copy that no target lists is on its way out, or gone already though facts still show it: a
+    new plan with an old plan's cuts looks servable by such copies (found by `tests/core/register_model.py`).
+    """
+    return all(
+        any(
+            holder.state in states and holder.node in span.succession
+            for holder in holders.get(SegmentId(plan.plan_digest, index), ())
+        )
+        for index, span in enumerate(plan.segments)
+    )
+
+
 def candidates(plan: Plan, index: int, holders: Holders) -> tuple[NodeId, ...]:
     """Nodes to ask for a segment, best first; the first is the owner.
 
@@ -72,7 +87,7 @@ def unload_after(
     listed : the target lists this segment for this node
     surplus : the segment is of the target's plan digest, though not listed here: one more copy than was asked for
     draining : this node gives up what it holds
-    target_servable_for_us : how long the target has been servable in this node's view without a break; None: it is not
+    target_servable_for_us : how long the target has stood (`stands`) in this node's view without a break; None: it does not
     """
     if listed or target_servable_for_us is None:
         return -1

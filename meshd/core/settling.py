@@ -2,7 +2,7 @@
 
 Rule 1: settling may be run at any time and any number of times: it acts on differences only, and sets one timer.
 Rule 2: holders load for the target, and unload only by the unload rule (`ownership.unload_after`).
-Rule 3: which plan serves is derived from holdings, never written down: the greatest that is servable.
+Rule 3: which plan serves is derived from holdings, never written down: the greatest that is servable (`_routed`).
 """
 
 from meshd.config import FETCH_AGAIN_US, READY_YOUNG_US
@@ -35,7 +35,7 @@ class Settling:
         effects: list[Effect] = []
         dues: list[Due] = []
         if record.retired:
-            matter.run = matter.need = matter.target = matter.servable_since_us = None
+            matter.run = matter.need = matter.target = matter.stands_since_us = None
             effects += self._let_go(name) + self._discard(matter)
         else:
             effects += self._adopt(name, record, matter, now_us)
@@ -62,7 +62,7 @@ class Settling:
         target = matter.plans.target(record.digest)
         if target == matter.target:
             return []
-        matter.target, matter.target_seen_us, matter.servable_since_us, matter.tried_us = target, now_us, None, None
+        matter.target, matter.target_seen_us, matter.stands_since_us, matter.tried_us = target, now_us, None, None
         matter.settled = ()
         if target is None:
             return []
@@ -78,11 +78,11 @@ class Settling:
         return repair.standing(matter.target, matter.target_seen_us, record, ledger.mesh, ledger.timers, now_us)
 
     def _measure(self, matter: Matter, now_us: int) -> Due:
-        """Since when the target serves without a break."""
-        if matter.target is None or not self._ledger.mesh.servable(matter.target):
-            matter.servable_since_us = None
-        elif matter.servable_since_us is None:
-            matter.servable_since_us = now_us
+        """Since when the target stands without a break."""
+        if matter.target is None or not self._ledger.mesh.stands(matter.target):
+            matter.stands_since_us = None
+        elif matter.stands_since_us is None:
+            matter.stands_since_us = now_us
         return None
 
     def _patience_due(self, record: Record, matter: Matter, now_us: int) -> Due:
@@ -115,7 +115,7 @@ class Settling:
         ledger, target = self._ledger, matter.target
         effects: list[Effect] = []
         dues: list[int] = []
-        served_for = None if matter.servable_since_us is None else now_us - matter.servable_since_us
+        served_for = None if matter.stands_since_us is None else now_us - matter.stands_since_us
         for segment, item in sorted(ledger.shelf.items.items()):
             if item.deployment != name or item.unloading:
                 continue
@@ -192,7 +192,7 @@ class Settling:
         if record.retired:
             matter.served = None
             return []
-        plan = next((p for p in matter.plans.all(record.digest) if mesh.servable(p)), None)
+        plan = self._routed(record, matter)
         lists: tuple[tuple[NodeId, ...], ...] = ()
         if plan is not None:
             lists = tuple(candidates(plan, index, mesh.holders) for index in range(len(plan.segments)))
@@ -215,6 +215,19 @@ class Settling:
             matter.problem,
         )
         return _reports(name, before, matter.served)
+
+    def _routed(self, record: Record, matter: Matter) -> Plan | None:
+        """The greatest servable plan; within its generation, one whose listed nodes hold it goes first."""
+        mesh = self._ledger.mesh
+        able = [p for p in matter.plans.all(record.digest) if p.generation >= matter.generation and mesh.servable(p)]
+        if not able:
+            return None
+        alike = [
+            p for p in able if (p.generation, p.deployment_record) == (able[0].generation, able[0].deployment_record)
+        ]
+        plan = next((p for p in alike if mesh.stands_draining(p)), able[0])
+        matter.generation = plan.generation
+        return plan
 
     def _timer(self, name: str, matter: Matter, dues: list[int], now_us: int) -> list[Effect]:
         due = min(dues, default=None)

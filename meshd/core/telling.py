@@ -4,7 +4,7 @@ Rule 1: what comes by link is merged, never obeyed: a record must be signed, a p
 Rule 2: a key is asked for once a second at most, and not again once it was told.
 """
 
-from meshd.config import DEPLOYMENTS_MAX, LAYERS_MAX, SEGMENTS_MAX, SUCCESSION_MAX, S
+from meshd.config import DEPLOYMENTS_MAX, LAYERS_MAX, MINUTE, SEGMENTS_MAX, SUCCESSION_MAX, S
 from meshd.core.events import Deploy, Effect, Report, SendLink
 from meshd.core.ids import NodeId
 from meshd.core.intent_messages import IntentAsk, IntentTell
@@ -14,6 +14,9 @@ from meshd.core.registry import Record
 
 ASK_AGAIN_US = 1 * S
 ASKED_MAX = 32
+INQUIRE_US, INQUIRE_MAX_US = 5 * S, 10 * MINUTE
+"""Between questions about one unknown plan to one holder: twice as long each time."""
+INQUIRED_MAX, INQUIRE_NAMES_MAX = 256, 16
 
 
 def heard(ledger: Ledger, source: NodeId, name: str, key: bytes, now_us: int) -> list[Effect]:
@@ -32,6 +35,26 @@ def heard(ledger: Ledger, source: NodeId, name: str, key: bytes, now_us: int) ->
     while len(matter.asked) > ASKED_MAX:
         del matter.asked[next(iter(matter.asked))]
     return [SendLink(source, IntentAsk(name))]
+
+
+def inquire(ledger: Ledger, now_us: int) -> list[Effect]:
+    """Ask live holders of plans that are not known here (they were forgotten, or never heard of) for what they have."""
+    known = {plan.plan_digest for matter in ledger.matters.values() for plan in matter.plans.all(None)}
+    effects: list[Effect] = []
+    for segment, holders in ledger.mesh.holders.items():
+        if segment.plan in known:
+            continue
+        for holder in holders:
+            key = (holder.node, segment.plan)
+            again_us, wait_us = ledger.inquired.get(key, (0, INQUIRE_US))
+            if holder.node == ledger.me or (key in ledger.inquired and now_us < again_us):
+                continue
+            ledger.inquired.pop(key, None)
+            ledger.inquired[key] = (now_us + wait_us, min(2 * wait_us, INQUIRE_MAX_US))
+            effects += [SendLink(holder.node, IntentAsk(name)) for name in ledger.names()[:INQUIRE_NAMES_MAX]]
+    while len(ledger.inquired) > INQUIRED_MAX:
+        del ledger.inquired[next(iter(ledger.inquired))]
+    return effects
 
 
 def asked(ledger: Ledger, source: NodeId, ask: IntentAsk) -> list[Effect]:
