@@ -51,13 +51,13 @@ class Heard:
 class DataNode:
     """A node that is nothing but data links, with a thread that accepts."""
 
-    def __init__(self, identity: Identity, boot: int = 1) -> None:
+    def __init__(self, identity: Identity, boot: int = 1, host: str = "127.0.0.1") -> None:
         self.node = identity.node
         self.roster = Roster(identity)
         self.heard = Heard()
         self.addresses: dict[NodeId, Address] = {}
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = Address("127.0.0.1", self._listener.getsockname()[1])
+        self._listener = socket.create_server((host, 0))
+        self.address = Address(host, self._listener.getsockname()[1])
         self.links = DataLinks(self.roster, Boot(boot), self.address.port, self._resolve)
         self.links.attach(self.heard)
         self._thread = threading.Thread(target=self._accept)
