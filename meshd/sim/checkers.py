@@ -4,14 +4,17 @@ Rule 1: a checker keeps its own account of the truth; it never asks the node whe
 Rule 2: a checker that cannot fail is a defect: for each there is a mutant of its rule in `tests/sim`.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from meshd.config import FACT_ENTRIES_MAX, FACT_TOMBSTONES_MAX
 from meshd.core.dissemination import sends_max
 from meshd.core.events import Effect, Input, Publish, SendDatagram
+from meshd.core.facts import FactSet
 from meshd.core.ids import NodeId
-from meshd.core.messages import Ack, Ping, Rumour, Spread
+from meshd.core.messages import Ack, FactValue, Held, Ping, Rumour, Spread
 from meshd.core.view import Member, State
 from meshd.sim.machine import Machine
 
@@ -36,6 +39,10 @@ class Checkers:
         """(machine, life) → members as last published."""
         self._facts: dict[tuple[int, int], dict[NodeId, tuple[int, int]]] = {}
         self._buried: dict[tuple[int, int], dict[NodeId, tuple[int, int]]] = {}
+        self._written: dict[tuple[NodeId, int, int], int] = {}
+        """(owner, boot, version) → what the owner's facts said then."""
+        self._capacity: dict[tuple[int, int], tuple[int, int]] = {}
+        """(machine, life) → version and time of its last word about its capacity."""
         self._sends: Counter[tuple[int, int, Rumour]] = Counter()
         self._largest = 1
         self._steps = 0
@@ -47,6 +54,7 @@ class Checkers:
         self._truth[machine.node_id] = max(
             self._truth.get(machine.node_id, (0, 0)), (context.boot, context.incarnation)
         )
+        self._check_own_facts(machine)
         for effect in effects:
             if isinstance(effect, Publish):
                 self._check_view(machine, effect.view.members)
@@ -55,6 +63,23 @@ class Checkers:
         self._steps += 1
         if self._steps % 64 == 0:
             self._check_sizes(machine)
+
+    def _check_own_facts(self, machine: Machine) -> None:
+        assert machine.node is not None
+        facts = machine.node.facts.of(machine.node_id)
+        said = (machine.node_id, facts.boot, facts.version)
+        if said in self._written:
+            return
+        self._written[said] = _facts_hash(facts)
+        fact = facts.entries.get("capacity")
+        if fact is None or fact.version != facts.version:
+            return
+        life, now_us = (machine.index, machine.life), machine.local_us()
+        boot, before_us = self._capacity.get(life, (0, 0))
+        if boot == facts.boot and now_us - before_us < machine.cluster.timers.facts_gap_us:
+            raise BrokenError("C5", machine, f"its capacity was news again after {now_us - before_us} us")
+        self._capacity[life] = (facts.boot, now_us)
+        self.checked["C5"] += 1
 
     def _check_view(self, machine: Machine, members: Mapping[NodeId, Member]) -> None:
         life = (machine.index, machine.life)
@@ -68,6 +93,7 @@ class Checkers:
             seen[node] = member
         for node in [node for node in seen if node not in members]:
             self._buried.setdefault(life, {})[node] = (seen[node].boot, seen[node].incarnation)
+            self._facts.get(life, {}).pop(node, None)  # Forgotten with its tombstone: it may start over.
             del seen[node]
 
     def _check_member(self, machine: Machine, before: Member | None, member: Member) -> None:
@@ -80,7 +106,9 @@ class Checkers:
         if node == machine.node_id and member.state not in {State.ALIVE, State.LEFT}:
             raise BrokenError("M3", machine, f"it lists itself {member.state}")
         buried = self._buried.get((machine.index, machine.life), {}).get(node)
-        if buried is not None and now[:2] <= buried:
+        subject = machine.cluster.by_id.get(node)
+        lives = subject is not None and subject.boot == member.boot
+        if buried is not None and now[:2] <= buried and not lives:
             raise BrokenError("C4", machine, f"{node} came back from its collected tombstone")
         assert machine.node is not None
         facts = machine.node.facts.of(node)
@@ -93,7 +121,10 @@ class Checkers:
             if not last < fact.version <= facts.version:
                 raise BrokenError("C1", machine, f"facts of {node}: version {fact.version} after {last}")
             last = fact.version
-        self.checked.update(("M1", "M2", "M3", "C1", "C3", "C4"))
+        written = self._written.get((node, facts.boot, facts.version))
+        if written is not None and written != _facts_hash(facts):
+            raise BrokenError("C2", machine, f"facts of {node}, version {facts.version}, are not what it said then")
+        self.checked.update(("M1", "M2", "M3", "C1", "C2", "C3", "C4"))
 
     def _check_sends(self, machine: Machine, effect: SendDatagram) -> None:
         for rumour in effect.message.news.rumours:
@@ -126,6 +157,16 @@ def unchanged_by(machine: Machine, deliver: Callable[[], None]) -> None:
     deliver()
     if machine.up and _knowledge(machine) != before:
         raise BrokenError("M5", machine, "a replayed or forged datagram changed what it knows")
+
+
+def _facts_hash(facts: FactSet) -> int:
+    # How long a holding is ready differs with the path it came by; what it is does not.
+    said = sorted((str(key), str(_without_age(value))) for key, value in facts.values().items())
+    return int.from_bytes(hashlib.blake2b(repr(said).encode(), digest_size=8).digest(), "big")
+
+
+def _without_age(value: FactValue) -> FactValue:
+    return replace(value, ready_for_us=0) if isinstance(value, Held) else value
 
 
 def _knowledge(machine: Machine) -> tuple[object, ...]:

@@ -7,14 +7,20 @@ Rule 3: at the end of the phase `calm` undoes what lasts; machines that are off 
 To add one: a function here and its line in `FAULTS`.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
 from meshd.config import MINUTE, MS, S
-from meshd.core.events import Hinted
+from meshd.core.events import Hinted, Measured
+from meshd.core.ids import Address, Boot, node_id
+from meshd.core.messages import Join, Ping
+from meshd.core.view import Capacity
 from meshd.sim.cluster import Cluster
+from meshd.wire import codec
+from meshd.wire.seal import Sealer
 
 
 @dataclass(slots=True)
@@ -72,6 +78,18 @@ def _crash(course: Course, value: float) -> None:
             course.down(up[rng.randrange(len(up))].index, rng.randrange(8 * S, 40 * S))
 
     course.every("crash", int(MINUTE / (value or 1)), strike)
+
+
+def _gone(course: Course, value: float) -> None:
+    """One machine is off from some moment to the end of the phase."""
+
+    def strike(rng: Random) -> None:
+        up = course.cluster.up
+        if len(up) > 2:
+            course.happened["gone"] += 1
+            course.down(up[rng.randrange(len(up))].index, course.until_us - course.cluster.clock.now_us)
+
+    course.every("gone", 5 * MINUTE, strike)
 
 
 def _old_disk(course: Course, value: float) -> None:
@@ -276,6 +294,39 @@ def _garbage(course: Course, value: float) -> None:
     course.every("garbage", 1 * S, strike)
 
 
+def _strangers(course: Course, value: float) -> None:
+    """Somebody with the mesh key makes up a new node with every datagram."""
+    cluster, made = course.cluster, [0]
+
+    def strike(rng: Random) -> None:
+        target = cluster.machines[rng.randrange(len(cluster.machines))]
+        at = Address("192.0.2.1", 7946)
+        for _ in range(300):
+            made[0] += 1
+            public = hashlib.sha256(f"{cluster.seed}/stranger/{made[0]}".encode()).digest()
+            source = node_id(hashlib.sha256(public).digest()[:16])
+            message = Join(b"certificate:" + public, made[0]) if made[0] % 2 else Ping(made[0])
+            sealed = Sealer(cluster.keyring, source, Boot(1 << 32)).seal(target.node_id, codec.encode_gossip(message))
+            target.datagram(at, sealed)
+        course.happened["strangers"] += 1
+
+    course.every("strangers", 5 * S, strike)
+
+
+def _busy(course: Course, value: float) -> None:
+    """Other work on the machines takes and gives memory all the time."""
+
+    def strike(rng: Random) -> None:
+        for machine in course.cluster.up:
+            free = rng.randrange(1 << 30)
+            machine.give(
+                Measured(Capacity(1 << 30, free, (("dense", rng.randrange(1, 10**9)),), host=str(machine.index)))
+            )
+        course.happened["busy"] += 1
+
+    course.every("busy", 500 * MS, strike)
+
+
 def _hints(course: Course, value: float) -> None:
     """The data plane blames peers that are well."""
 
@@ -293,6 +344,7 @@ def _hints(course: Course, value: float) -> None:
 
 FAULTS: dict[str, Callable[[Course, float], None]] = {
     "crash": _crash,
+    "gone": _gone,
     "old_disk": _old_disk,
     "stall": _stall,
     "flap": _flap,
@@ -309,6 +361,8 @@ FAULTS: dict[str, Callable[[Course, float], None]] = {
     "clog": _clog,
     "replay": _replay,
     "garbage": _garbage,
+    "strangers": _strangers,
+    "busy": _busy,
     "hints": _hints,
 }
 """Faults by the name that `--faults` takes; those that take a number have one with `=`."""

@@ -5,9 +5,9 @@ dead everywhere (M6), and all know the same (M8).
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from meshd.config import MINUTE, PROFILES, S
+from meshd.config import MINUTE, PROFILES, S, Timers
 from meshd.core.view import State
 from meshd.errors import MisuseError
 from meshd.sim.checkers import BrokenError, Checkers
@@ -31,6 +31,8 @@ class Options:
     faults: Mapping[str, float] = field(default_factory=dict)
     """Name → its number, 0 where it takes none."""
     profile: str = "default"
+    timers: Timers | None = None
+    """Instead of a profile's: tests shorten what takes a day."""
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.faults) - set(FAULTS))
@@ -70,7 +72,7 @@ class Outcome:
 
 def run(options: Options) -> Outcome:
     """Simulate; never raises for what the mesh does wrong."""
-    cluster = Cluster(options.seed, options.nodes, timers=PROFILES[options.profile])
+    cluster = Cluster(options.seed, options.nodes, timers=options.timers or PROFILES[options.profile])
     checkers, meter = Checkers(), Meter(cluster)
     cluster.watchers += [checkers.check, meter.watch]
     cluster.on_crash, cluster.network.on_split, cluster.network.on_heal = meter.crashed, meter.split, meter.healed
@@ -138,7 +140,7 @@ def shrink(options: Options, invariant: str) -> Options:
     """The fewest faults, and the shortest time, with which the same invariant still breaks."""
     for name in list(options.faults):
         fewer = {other: value for other, value in options.faults.items() if other != name}
-        trial = Options(options.nodes, options.minutes, options.seed, fewer, options.profile)
+        trial = replace(options, faults=fewer)
         if run(trial).invariant == invariant:
             options = trial
     return options
