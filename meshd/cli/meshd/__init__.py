@@ -10,6 +10,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sim": ("meshd.cli.meshd.sim", "Simulate a mesh: what would it do when things go wrong?"),
     "demo": ("meshd.cli.meshd.demo", "See it all on this machine: find, place, serve, kill, survive."),
     "bench": ("meshd.cli.meshd.bench", "Measure this machine."),
+    "model": ("meshd.cli.meshd.model", "Check a model before it is deployed: does it run, cut, agree?"),
     "key": ("meshd.cli.meshd.key", "Make, show or take over the mesh key."),
 }
 """Subcommand to the module that defines it as `command`, and its line in the help."""
