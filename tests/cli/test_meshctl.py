@@ -6,6 +6,7 @@ After a wanted change: `UPDATE_GOLDEN=1 python -m pytest tests/cli`, and look at
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from meshd.cli.meshctl import COMMANDS, main
 from meshd.cli.meshctl.output import size, span, yaml_lines
 from meshd.core import events
 from meshd.core.events import Refused
-from meshd.core.view import View
+from meshd.core.view import Capacity, View
 from meshd.v1 import admin_pb2 as pb
 from tests.daemon.desks import FakeDaemon, fake_daemon
 from tests.daemon.models import small_bundle
@@ -166,6 +167,20 @@ def test_deploy_of_what_cannot_be_placed_ends_with_6(daemon: FakeDaemon, monkeyp
     result = meshctl(daemon, "deploy", "wake", "--model", "small")
     assert result.exit_code == 6
     assert "80 MiB" in result.stderr
+
+
+def test_a_problem_is_not_the_answer_while_a_node_still_measures_itself(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshd.cli.meshctl.deploy.PATIENCE_S", 0.1)
+    older = view(5)
+    daemon.board.publish(View(5, older.me, older.boot, older.members, {}))
+    blank = {node: replace(member, capacity=Capacity()) for node, member in older.members.items()}
+    measuring = View(6, older.me, older.boot, blank, older.deployments)
+    daemon.operator.operate_from_thread = lambda *_: (daemon.board.publish(measuring), events.Done(""))[1]  # type: ignore[method-assign]
+    result = meshctl(daemon, "deploy", "wake", "--model", "small", "--timeout", "0.6")
+    assert result.exit_code == 6
+    assert result.stderr.count("80 MiB") == 2
 
 
 def test_a_refused_deploy_ends_with_6_and_no_wait_asks_nothing_more(daemon: FakeDaemon) -> None:

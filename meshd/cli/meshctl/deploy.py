@@ -101,6 +101,8 @@ def _await(admin: "Admin", name: str, generation: int, timeout_s: float) -> "pb.
             problem, since = found.problem, now
             if problem:
                 say(f"{name}: {problem}")
+        if _measuring(status):
+            since = now
         if now >= until or (problem and now - since >= PATIENCE_S):
             return found
 
@@ -113,6 +115,13 @@ def _ordered(status: "pb.Status", name: str, generation: int) -> "pb.DeploymentS
         if each.name == name and each.generation > generation:
             return each
     return pb.DeploymentStatus(name=name)
+
+
+def _measuring(status: "pb.Status") -> bool:
+    """Whether a live node has not said yet what it offers: a first start compiles and times kernels for a while."""
+    from meshd.v1.gossip_pb2 import MEMBER_STATE_ALIVE
+
+    return any(node.state == MEMBER_STATE_ALIVE and not node.memory_bytes for node in status.nodes)
 
 
 def _serves(found: "pb.DeploymentStatus") -> bool:
