@@ -6,6 +6,7 @@ from meshd.cli.lazy import Lazy
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "kernels": ("meshd.cli.meshd.bench_kernels", "Each kernel against the limit of this machine."),
+    "serve": ("meshd.cli.meshd.bench_serve", "Requests against the bare transport of the same bytes."),
 }
 """Subcommand to the module that defines it as `command`, and its line in the help."""
 
