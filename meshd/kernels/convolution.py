@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from meshd.kernels.forms import rates
 from meshd.kernels.kernel import Flat, Kernel, Tail
 from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes
-from meshd.kernels.planes import BITS, PLAIN, STAGED, Work, block_convolution
+from meshd.kernels.planes import BITS, DIRECT, FETCHED, GROUP, PLAIN, STAGED, Work, block_convolution
 from meshd.kernels.reference import Pads, Pair, output_size
 from meshd.kernels.strips import place
 from meshd.kernels.tiles import Tile, plane_tiles
@@ -134,10 +134,10 @@ class PlaneConvolution(Kernel):
         padded[1, :outputs] = 0 if self.tail.bias is None else self.tail.bias
         self._scale, self._bias = padded
         bytes_a_block = max(1, (self.value.nbytes + self.offset.nbytes) // blocks)
-        step = max(1, 64 // self.tile.rows) if self.tail.bits else 1
+        step = GROUP // self.tile.rows
         self._chunk = max(1, CHUNK_BYTES // bytes_a_block // step) * step
         self._chunks = -(-blocks // self._chunk)
-        self.scratch_size = (64 + self.tile.rows) * self.tile.lanes
+        self.scratch_size = 2 * GROUP * self.tile.lanes
         self.resident_bytes = sum(a.nbytes for a in (self.start, self.offset, self.value, padded))
         self._plan()
 
@@ -169,25 +169,21 @@ class PlaneConvolution(Kernel):
         ):
             mode = PLAIN
         flat = isinstance(added, Planes) and added.strides == (1, 1) and added.pitch == source.pitch
-        adds = 0 if added is None else 1 if flat and positions >= self.tile.narrow else 2
+        whole = to.channels % self.tile.rows == 0
+        adds = 0 if added is None else DIRECT if flat and whole and positions >= self.tile.narrow else FETCHED
         inside = np.zeros(positions + self.tile.lanes, np.int32)
         inside[:positions] = np.where(np.arange(positions) % source.pitch < width, -1, 0)
         self._inside = inside
         self._fill = to.fill if isinstance(to, Planes) else 0.0
         self._to, self._added = place(to), place(added)
-        self._passes: list[tuple[Any, Work]] = []
-        for lanes, first, last in ((self.tile.lanes, 0, wide), (self.tile.narrow, wide, wide + narrow)):
-            if first < last:
-                work = Work(
-                    tiles=self._positions_tiles, first=first, last=last,
-                    start=0 if first == 0 else wide * self.tile.lanes, positions=positions, width=width,
-                    pitch=source.pitch, outputs=to.channels, blocks=len(self.start) - 1, chunk=self._chunk,
-                    chunks=self._chunks, x_size=source.size, mode=mode, residual=adds,
-                    scaled=int(self.tail.scale is not None), masked=int(width < source.pitch),
-                    clips=(self.tail.low > -np.inf) + 2 * (self.tail.high < np.inf),
-                    out_bottom=to.bottom if isinstance(to, Bits) else 0,
-                )  # fmt: skip
-                self._passes.append((block_convolution(self.tile.rows, lanes), work))
+        self._work = Work(
+            tiles=self._positions_tiles, wide=wide, positions=positions, width=width, pitch=source.pitch,
+            outputs=to.channels, blocks=len(self.start) - 1, chunk=self._chunk, chunks=self._chunks, x_size=source.size,
+            mode=mode, residual=adds, scaled=int(self.tail.scale is not None),
+            clips=(self.tail.low > -np.inf) + 2 * (self.tail.high < np.inf), masked=int(width < source.pitch),
+            out_bottom=to.bottom if isinstance(to, Bits) else 0,
+        )  # fmt: skip
+        self._convolve: Any = block_convolution(self.tile.rows, self.tile.lanes, self.tile.narrow)
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: images times chunks of outputs times tiles of positions."""
@@ -197,11 +193,10 @@ class PlaneConvolution(Kernel):
         """See `Kernel.run`."""
         floats, words = (_NO_FLOATS, out) if self.tail.bits else (out, _NO_WORDS)
         added = _NO_FLOATS if residual is None else residual
-        for convolve, work in self._passes:
-            convolve(
-                x, floats, words, added, scratch, self.start, self.offset, self.value, self._scale, self._bias,
-                self.tail.low, self.tail.high, self._fill, self._inside, work, self._to, self._added, first, last,
-            )  # fmt: skip
+        self._convolve(
+            x, floats, words, added, scratch, self.start, self.offset, self.value, self._scale, self._bias,
+            self.tail.low, self.tail.high, self._fill, self._inside, self._work, self._to, self._added, first, last,
+        )  # fmt: skip
 
 
 def pack(

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, jit, record
+from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, jit, numba, record
 from meshd.kernels.simd import (
     add,
     at,
@@ -34,20 +34,20 @@ from meshd.kernels.simd import (
 )  # fmt: skip
 from meshd.kernels.strips import PLACE, clear_pads, fill_pads, get_strip, pack_strip, put_strip, row_start
 
+GROUP = 64
+"""Outputs that leave together: those of one word of bits."""
+DIRECT, FETCHED = 1, 2
+"""Where a residual is read: in planes of the same pitch, or from scratch, where its strips were brought."""
 PLAIN, STAGED, BITS = 0, 1, 2
 """How a tile leaves: straight into planes of the same pitch, strip by strip into any planes, or as bits."""
 
 
 class Work(NamedTuple):
-    """The numbers of one convolution and one tile width."""
+    """The numbers of one convolution."""
 
     tiles: int
-    """Position tiles an image and chunk, over all widths."""
-    first: int
-    last: int
-    """Which of them have this width."""
-    start: int
-    """Position of tile `first`."""
+    """Position tiles an image and chunk: wide ones, then narrow ones."""
+    wide: int
     positions: int
     width: int
     pitch: int
@@ -59,7 +59,7 @@ class Work(NamedTuple):
     x_size: int
     mode: int
     residual: int
-    """0 none, 1 planes of the same pitch, 2 any planes."""
+    """0 for none, DIRECT, or FETCHED."""
     scaled: int
     clips: int
     """1 at the low end, 2 at the high end, 3 at both."""
@@ -71,91 +71,109 @@ class Work(NamedTuple):
 WORK = record(Work)
 
 
+@jit(F4, F4, INT, INT, INT, INT, INT, WORK, PLACE, INT)
+def fetch(residual, scratch, lanes, o, channels, t, count, w, come, image):
+    """Bring the residual of `channels` outputs from `o` on into the second half of the scratch, a row each."""
+    for c in range(channels):
+        base = image * come.size + (o + c) * come.plane
+        get_strip(residual, base, come, scratch, (GROUP + c) * lanes, t, count, w.pitch, w.width)
+
+
+@jit(F4, F4, U8, INT, INT, INT, INT, INT, WORK, PLACE, INT)
+def leave(scratch, out, bits, lanes, o, channels, t, count, w, to, image):
+    """Store a tile of `channels` outputs from `o` on, a row of scratch each, strip by strip or as words of signs."""
+    if w.mode == STAGED:
+        for c in range(channels):
+            base = image * to.size + (o + c) * to.plane
+            put_strip(scratch, c * lanes, t, count, w.pitch, w.width, out, base, to)
+        return
+    q = t
+    while q < t + count:
+        i, j = q // w.pitch, q % w.pitch
+        m = min(w.width - j, t + count - q)
+        if m > 0:
+            target = image * to.size + row_start(to, i, j) * to.words + o // GROUP
+            pack_strip(scratch, q - t, lanes, channels, m, bits, target, to.words)
+        q += w.pitch - j
+
+
+@numba.njit(inline="always")
+def blocks(
+    rows, lanes, x, out, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w, to, come,
+    image, first, last, t,
+):  # fmt: skip
+    """Blocks `[first, last)` of a tile, into planes or into rows of scratch. Inlined: rows and lanes must be literals."""
+    base = image * w.x_size + t
+    for block in range(first, last):
+        acc = splat(rows, lanes, np.float32(0))
+        for k in range(at(start, block), at(start, block + 1)):
+            acc = rank1(acc, value, rows * k, 1, load(lanes, x, base + at(offset, k)))
+        o = block * rows
+        n = min(rows, w.outputs - o)
+        if w.scaled:
+            acc = mul(acc, column(rows, lanes, scale, o, 1))
+        acc = add(acc, column(rows, lanes, bias, o, 1))
+        slot = (block - first) * rows
+        if w.residual == DIRECT:
+            r = image * come.size + o * come.plane + come.top * w.pitch + come.left + t
+            acc = add(acc, load_rows(rows, lanes, residual, r, come.plane))
+        elif w.residual == FETCHED:
+            acc = add(acc, load_rows(rows, lanes, scratch, (GROUP + slot) * lanes, lanes))
+        if w.clips & 1:
+            acc = maximum(acc, splat(1, lanes, low))
+        if w.clips & 2:
+            acc = minimum(acc, splat(1, lanes, high))
+        if w.mode == PLAIN:
+            if w.masked:
+                acc = select(less(load(lanes, inside, t), splat(1, lanes, np.int32(0))), acc, splat(1, lanes, fill))
+            store_rows(out, image * to.size + o * to.plane + to.top * w.pitch + to.left + t, to.plane, n, acc)
+        else:
+            store_rows(scratch, slot * lanes, lanes, rows, acc)
+
+
 @cache
-def block_convolution(rows: int, lanes: int) -> Any:
-    """The kernel for blocks of `rows` outputs and tiles of `lanes` positions."""
+def block_convolution(rows: int, lanes: int, narrow: int) -> Any:
+    """The kernel for blocks of `rows` outputs and tiles of `lanes` positions, `narrow` ones for what remains."""
+    step = GROUP // rows
 
     @jit(F4, F4, U8, F4, F4, I8, I4, F4, F4, F4, FLOAT, FLOAT, FLOAT, I4, WORK, PLACE, PLACE, INT, INT)
     def convolve(
-        x,
-        out,
-        bits,
-        residual,
-        scratch,
-        start,
-        offset,
-        value,
-        scale,
-        bias,
-        low,
-        high,
-        fill,
-        inside,
-        w,
-        to,
-        add_from,
-        first,
-        last,
-    ):
-        """Tiles `[first, last)`; see `Work` and `strips.Place`. scratch: (64 + rows) x lanes floats."""
+        x, out, bits, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w, to, come,
+        first, last,
+    ):  # fmt: skip
+        """Tiles `[first, last)` of images x chunks of outputs x positions. scratch: 2 x 64 x lanes floats."""
         for tile in range(first, last):
             p = tile % w.tiles
             chunk = tile // w.tiles % w.chunks
             image = tile // (w.tiles * w.chunks)
-            if p < w.first or p >= w.last:
-                continue
             if p == 0 and chunk == 0:
                 if w.mode == BITS:
                     clear_pads(bits, image * to.size, to, w.out_bottom)
                 else:
                     fill_pads(out, image * to.size, w.outputs, to, fill, w.positions if w.mode == PLAIN else 0)
             # The last tile is moved back to end with the plane: what two tiles compute is the same bits.
-            t = min(w.start + (p - w.first) * lanes, max(w.positions - lanes, 0))
-            count = min(lanes, w.positions - t)
-            base = image * w.x_size + t
-            for block in range(chunk * w.chunk, min((chunk + 1) * w.chunk, w.blocks)):
-                acc = splat(rows, lanes, np.float32(0))
-                for k in range(at(start, block), at(start, block + 1)):
-                    acc = rank1(acc, value, rows * k, 1, load(lanes, x, base + at(offset, k)))
-                o = block * rows
-                n = min(rows, w.outputs - o)
-                if w.scaled:
-                    acc = mul(acc, column(rows, lanes, scale, o, 1))
-                acc = add(acc, column(rows, lanes, bias, o, 1))
-                if w.residual == 1 and n == rows:
-                    r = image * add_from.size + o * add_from.plane + add_from.top * w.pitch + add_from.left + t
-                    acc = add(acc, load_rows(rows, lanes, residual, r, add_from.plane))
-                elif w.residual:
-                    for c in range(n):
-                        r = image * add_from.size + (o + c) * add_from.plane
-                        get_strip(residual, r, add_from, scratch, (64 + c) * lanes, t, count, w.pitch, w.width)
-                    acc = add(acc, load_rows(rows, lanes, scratch, 64 * lanes, lanes))
-                if w.clips & 1:
-                    acc = maximum(acc, splat(1, lanes, low))
-                if w.clips & 2:
-                    acc = minimum(acc, splat(1, lanes, high))
-                if w.mode == PLAIN:
-                    if w.masked:
-                        keep = less(load(lanes, inside, t), splat(1, lanes, np.int32(0)))
-                        acc = select(keep, acc, splat(1, lanes, fill))
-                    target = image * to.size + o * to.plane + to.top * w.pitch + to.left + t
-                    store_rows(out, target, to.plane, n, acc)
-                elif w.mode == STAGED:
-                    store_rows(scratch, 0, lanes, rows, acc)
-                    for c in range(n):
-                        target = image * to.size + (o + c) * to.plane
-                        put_strip(scratch, c * lanes, t, count, w.pitch, w.width, out, target, to)
+            if p < w.wide:
+                width, t = lanes, min(p * lanes, w.positions - lanes)
+            else:
+                width, t = narrow, min(w.wide * lanes + (p - w.wide) * narrow, max(w.positions - narrow, 0))
+            count = min(width, w.positions - t)
+            end = min((chunk + 1) * w.chunk, w.blocks)
+            for begin in range(chunk * w.chunk, end, step):
+                until = min(begin + step, end)
+                channels = min(until * rows, w.outputs) - begin * rows
+                if w.residual == FETCHED:
+                    fetch(residual, scratch, width, begin * rows, channels, t, count, w, come, image)
+                if p < w.wide:
+                    blocks(
+                        rows, lanes, x, out, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w,
+                        to, come, image, begin, until, t,
+                    )  # fmt: skip
                 else:
-                    slot = o % 64
-                    store_rows(scratch, slot * lanes, lanes, rows, acc)
-                    if slot + rows >= 64 or o + rows >= w.outputs:
-                        q = t
-                        while q < t + count:
-                            i, j = q // w.pitch, q % w.pitch
-                            m = min(w.width - j, t + count - q)
-                            target = image * to.size + row_start(to, i, j) * to.words + o // 64
-                            if m > 0:
-                                pack_strip(scratch, q - t, lanes, slot + n, m, bits, target, to.words)
-                            q += w.pitch - j
+                    blocks(
+                        rows, narrow, x, out, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w,
+                        to, come, image, begin, until, t,
+                    )  # fmt: skip
+                if w.mode != PLAIN:
+                    leave(scratch, out, bits, width, begin * rows, channels, t, count, w, to, image)
 
     return convolve

@@ -27,7 +27,7 @@ def plane_tiles() -> tuple[Tile, ...]:
     machine = this_machine()
     floats = machine.register_bytes // 4
     if machine.registers == 32 and floats == 16:
-        return Tile(1, 64, 16, 25), Tile(4, 64, 16, 54), Tile(8, 48, 16, 57)
+        return Tile(1, 64, 16, 25), Tile(4, 64, 16, 54), Tile(8, 48, 8, 57)
     if machine.registers == 32:
         return Tile(1, 4 * floats, floats, 25), Tile(4, 4 * floats, floats, 50), Tile(8, 2 * floats, floats, 52)
     return Tile(1, 8 * floats, floats, 25), Tile(4, 3 * floats, floats, 50)
