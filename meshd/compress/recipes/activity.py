@@ -8,6 +8,9 @@ The network reads 2.56 s of six channels (acceleration, rotation) at 50 Hz as ``
 units of the sensor, and writes ``logits`` [N, 7]. Convolutions along time are 1 x 9. 95 % of the weights of all but the
 first are zero, in blocks of 4 output channels.
 
+Printed: dense 86.73 % +- 3.20 %, pruned 86.56 % +- 3.76 % on unseen people (mean and standard deviation of the 15 runs);
+2,120,576 and 159,424 multiply-accumulates a window, 13.3 times fewer. The exported run gets 735 of its 800 windows right.
+
 Data: Burns et al., "Shoulder physiotherapy exercise recognition", 2018, arXiv 1802.01489; ten people, both arms; BSD
 licence, the file ``seglearn/data/watch_dataset.npy`` of seglearn 1.2.5 on PyPI.
 """

@@ -16,6 +16,8 @@ sparse3   1x1, 128 -> 128             128 x 7 x 7     90 % zeros in blocks of 4 
 head      128 -> 10                   10              dense, after global average pooling
 ========  ==========================  ==============  =====================================================
 
+Printed: teacher 9,328 and student 9,199 of the 10,000 test images right.
+
 A chain without shortcuts on purpose: it can be cut after any layer, and in front of binary1 and binary2 only sign bits
 cross. Data: Xiao et al., "Fashion-MNIST", 2017, MIT licence, Debian package ``dataset-fashion-mnist``.
 """
