@@ -374,17 +374,17 @@ class Node:
             return
         shown = False
         for _ in range(SETTLES_MAX):
+            if self._intent_called:
+                self._intent_called = False
+                shown |= self._look_at_intent()
             if self.my_facts.due and self.my_facts.say(self.members.count):
                 self._touch(self._context.me)
-            if self._touched:
-                touched, self._touched = self._touched, {}
-                if self._picture.refresh(touched):
-                    shown = True
-                    self._hand(self.intent.on_members(self._picture.members, self._context.now_us))
-            if not self._intent_called:
+            if not self._touched:
                 break
-            self._intent_called = False
-            shown |= self._look_at_intent()
+            touched, self._touched = self._touched, {}
+            if self._picture.refresh(touched):
+                shown = True
+                self._hand(self.intent.on_members(self._picture.members, self._context.now_us))
         if len(self.rumours) and self.members.live and not self._gossip_armed:
             since_us = self._context.now_us - self._gossiped_us
             self._gossip_armed = True
