@@ -295,6 +295,10 @@ class Timers:
     indirect_peers: int = 3
     suspicion_min_periods: int = 6
     suspicion_max_factor: int = 6
+    watch_suspects: bool = True
+    """NB while it accuses one, a node probes it every period; False only in the baselines."""
+    health_max: int = 7
+    """Lifeguard's multiplier, less one, of the probe period of a node that seems unwell; 0 is plain SWIM."""
     last_pings: int = 4
     last_pings_us: int = 300 * MS
     gossip_period_us: int = 200 * MS
@@ -330,8 +334,24 @@ class Timers:
     optimise_after_us: int = 120 * S
 
 
+_MEMBERLIST: Final = replace(
+    Timers(),
+    probe_period_us=1 * S,
+    ping_offsets_us=(0,),
+    ack_window_min_us=500 * MS,
+    ack_window_max_us=500 * MS,
+    suspicion_min_periods=4,
+    watch_suspects=False,
+    last_pings=0,
+    gossip_all_below=0,
+    sync_period_us=30 * S,
+)
+
 PROFILES: Final = {
     "default": Timers(),
     "fast": replace(Timers(), suspicion_min_periods=4),
     "lowpower": replace(Timers(), probe_period_us=1 * S, gossip_period_us=500 * MS),
+    # Baselines to compare with, never to run: memberlist's LAN settings, and SWIM without Lifeguard.
+    "memberlist": _MEMBERLIST,
+    "swim": replace(_MEMBERLIST, suspicion_min_periods=5, suspicion_max_factor=1, health_max=0),
 }

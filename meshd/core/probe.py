@@ -25,8 +25,6 @@ from meshd.core.post import Post
 from meshd.core.rng import Rng, draw
 from meshd.core.view import State
 
-HEALTH_MAX = 7
-
 
 class _Phase(Enum):
     PINGS = 0
@@ -212,7 +210,7 @@ class Probes:
         self._on_silence(probe.target)
 
     def _ail(self, by: int) -> None:
-        self._post.health = min(HEALTH_MAX, self._post.health + by)
+        self._post.health = min(self._context.timers.health_max, self._post.health + by)
 
     def unwell(self) -> None:
         """Somebody accused this node, which lives: it may be slow."""

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 
 from meshd.config import NEWS_BYTES_MAX, S
+from meshd.core.clones import Clones
 from meshd.core.contact import Contacts
 from meshd.core.context import Context
 from meshd.core.dissemination import Rumours
@@ -64,6 +65,7 @@ class Reception:
         self._context, self._members, self._facts, self._rumours = context, members, facts, rumours
         self._post, self._swim, self._identify = post, swim, identify
         self._touch, self._on_intent = touch, on_intent
+        self._clones = Clones(context)
         self.joins: Joins
         self.contacts: Contacts
         self.sync: Sync
@@ -81,7 +83,7 @@ class Reception:
             return
         record = self._members.get(source)
         if record is not None and boot < max(record.boot, record.verified):
-            self._refuse_old(record, address)
+            self._refuse_old(record, datagram)
             return
         match message:
             case Join():
@@ -99,12 +101,16 @@ class Reception:
             case _:
                 self._hear_member(record, address, message)
 
-    def _refuse_old(self, record: Record, address: Address) -> None:
+    def _refuse_old(self, record: Record, datagram: DatagramIn) -> None:
         self.refused += 1
+        node, boot, address, message = record.node, datagram.boot, datagram.address, datagram.message
+        if isinstance(message, Ack) and self.joins.answered(node, boot, message.number):
+            self._clones.proved(node, boot, address, rival=True)
+        self.joins.challenge(node, boot, address)
         if self._may_tell(record):
             # An older disk, perhaps: it learns of its own higher boot and raises its count past it.
             told = News((record.rumour(self._context.me),))
-            self._post.reply(record.node, address, Spread(told))
+            self._post.reply(node, address, Spread(told))
 
     def _may_tell(self, record: Record) -> bool:
         now_us = self._context.now_us
@@ -133,6 +139,7 @@ class Reception:
         if not (self._swim.probes.on_ack(record.node, message.number) or fresh):
             return False
         record.verified = datagram.boot
+        self._clones.proved(record.node, datagram.boot, datagram.address, rival=False)
         if datagram.boot > record.boot:
             self._swim.learn(
                 Rumour(
@@ -155,7 +162,8 @@ class Reception:
                 self._post.ack(source, address, message.number, first)
                 self._hear_news(source, address, message.news)
             case Ack():
-                self._swim.probes.on_ack(source, message.number)
+                if self._swim.probes.on_ack(source, message.number):
+                    self._clones.proved(source, record.verified, address, rival=False)
                 self._hear_news(source, address, message.news)
             case Spread():
                 self._hear_news(source, address, message.news)

@@ -158,7 +158,7 @@ class Swim:
             suspicion = self._suspicions[record.node] = Suspicion(self._context.now_us)
         suspicion.confirm(accuser)
         if accuser == self._context.me:
-            self.probes.watch(record.node)
+            self._watch(record.node)
         elif self._is_witness(record):
             self.probes.soon(record.node)
         self._rearm(record, suspicion)
@@ -175,8 +175,12 @@ class Swim:
             return
         self._rumours.put(accusation)
         if accuser == self._context.me:
-            self.probes.watch(record.node)
+            self._watch(record.node)
         self._rearm(record, suspicion)
+
+    def _watch(self, node: NodeId) -> None:
+        if self._context.timers.watch_suspects:
+            self.probes.watch(node)
 
     def _is_witness(self, record: Record) -> bool:
         key = f"{record.node} {record.boot} {record.incarnation}"
@@ -213,7 +217,7 @@ class Swim:
         if suspicion is None or record is None:
             return
         timers = self._context.timers
-        if not suspicion.last_pings:
+        if timers.last_pings and not suspicion.last_pings:
             suspicion.last_pings = True
             self.probes.last(record)
             self._context.timer(f"suspect/{node}", timers.last_pings_us + self.probes.window_us(record))

@@ -165,3 +165,40 @@ def test_ten_thousand_strangers_leave_a_bounded_trace() -> None:
     for table, size, limit in me.node.sizes():
         assert size <= limit, table
     assert len(me.node.members.records) == 1
+
+
+def _returns(me: Lone, name: str, *boots: Boot) -> None:
+    """Each of these boots returns every number it was sent since `forget`."""
+    for send in list(me.sent):
+        if send.receiver == id_of(name) and isinstance(send.message, Ping):
+            for boot in boots:
+                me.hear(name, Ack(send.message.number), boot=boot)
+
+
+def test_two_boots_that_both_return_numbers_are_a_clone_and_both_are_named() -> None:
+    me = Lone()
+    me.meet("a")
+    lower = Boot(BOOT - (1 << 32))
+    for _ in range(40):
+        me.forget()
+        me.hear("a", Ping(1), boot=lower)
+        me.wait(250 * MS)
+        _returns(me, "a", BOOT, lower)
+    told = [report for report in me.reports if report.kind == "member.cloned"]
+    assert told
+    assert told[0].subject == id_of("a")
+    assert {"one", "two", "reason"} <= set(told[0].detail)
+    assert me.member("a").boot == BOOT
+
+
+def test_a_restart_is_no_clone_whatever_of_its_past_is_replayed() -> None:
+    me = Lone()
+    me.meet("a")
+    lower = Boot(BOOT - (1 << 32))
+    for _ in range(40):
+        me.forget()
+        me.hear("a", Ping(1), boot=lower)
+        me.hear("a", Ack(77), boot=lower)
+        me.wait(250 * MS)
+        _returns(me, "a", BOOT)
+    assert "member.cloned" not in {report.kind for report in me.reports}
