@@ -49,6 +49,7 @@ class SegmentId:
     index: int
 
 
+@lru_cache(maxsize=4 * MEMBERS_MAX)
 def rank(key: str, node: NodeId) -> bytes:
     """Rendezvous weight of `node` for `key`; the greatest comes first.
 

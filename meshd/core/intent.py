@@ -223,7 +223,7 @@ class Intent:
 
     def _look(self, now_us: int) -> None:
         shelf = self._ledger.shelf
-        self._ledger.mesh.update(self._ledger.mesh.members, shelf.holdings(), shelf.draining, now_us)
+        self._ledger.mesh.update(shelf.holdings(), shelf.draining, now_us)
 
     # ---------------------------------------------------------------- operators
 

@@ -20,7 +20,10 @@ class Mesh:
 
     def __init__(self, me: NodeId) -> None:
         self.me = me
-        self.members: Mapping[NodeId, Member] = {}
+        self._members: Mapping[NodeId, Member] = {}
+        self._changed = True
+        self._own: tuple[Holding, ...] = ()
+        self._aged_us = 0
         self.draining = False
         self.live: list[Member] = []
         """By id."""
@@ -28,32 +31,49 @@ class Mesh:
         self.print: tuple[object, ...] = ()
         """Changes when what could be planned changes: who lives, in which boot, with how much memory, draining or not."""
         self.print_changed_us = 0
-        self._known_since: dict[tuple[NodeId, Boot], int] = {}
+        self._known_since: dict[NodeId, tuple[Boot, int]] = {}
 
-    def update(self, members: Mapping[NodeId, Member], own: tuple[Holding, ...], draining: bool, now_us: int) -> None:
-        """Take in the members, with `own` as this node's holdings."""
-        self.members, self.draining = members, draining
-        self._known_since = {
-            (n, m.boot): self._known_since.get((n, m.boot), now_us)
-            for n, m in sorted(members.items())
-            if m.state in LIVE
-        }
-        self.live = [m for n, m in sorted(members.items()) if m.state in LIVE or n == self.me]
+    def update(self, own: tuple[Holding, ...], draining: bool, now_us: int) -> None:
+        """Look again, with `own` as this node's holdings. Nothing is done while nothing changed."""
+        if not self._changed and own == self._own and draining == self.draining:
+            self._age(now_us)
+            return
+        self._changed, self._own, self.draining = False, own, draining
+        self.live = [m for n, m in sorted(self._members.items()) if m.state in LIVE or n == self.me]
+        before = self._known_since
+        self._known_since = {}
         self.holders = {}
         for member in self.live:
-            for holding in own if member.node == self.me else member.holdings:
-                self.holders.setdefault(holding.segment, []).append(
-                    Holder(
-                        member.node,
-                        holding.state,
-                        member.state is State.SUSPECT and member.node != self.me,
-                        now_us - holding.ready_since_us if holding.state in SERVING else 0,
-                        holding.measured_us,
-                    )
-                )
+            node = member.node
+            known = before.get(node)
+            same = known is not None and known[0] == member.boot
+            self._known_since[node] = known if known is not None and same else (member.boot, now_us)
+            suspect = member.state is State.SUSPECT and node != self.me
+            for h in own if node == self.me else member.holdings:
+                age = now_us - h.ready_since_us if h.state in SERVING else 0
+                self.holders.setdefault(h.segment, []).append(Holder(node, h.state, suspect, age, h.measured_us))
+        self._aged_us = now_us
         print_ = tuple((m.node, m.boot, m.capacity.memory_bytes, self.drains(m)) for m in self.live)
         if print_ != self.print:
             self.print, self.print_changed_us = print_, now_us
+
+    def _age(self, now_us: int) -> None:
+        """Holders were READY for longer than when they were looked at."""
+        passed, self._aged_us = now_us - self._aged_us, now_us
+        if passed:
+            for segment, holders in self.holders.items():
+                self.holders[segment] = [
+                    h._replace(ready_for_us=h.ready_for_us + passed) if h.state in SERVING else h for h in holders
+                ]
+
+    @property
+    def members(self) -> Mapping[NodeId, Member]:
+        """All that membership knows, the dead too."""
+        return self._members
+
+    @members.setter
+    def members(self, members: Mapping[NodeId, Member]) -> None:
+        self._members, self._changed = members, True
 
     def boot(self) -> Boot:
         """This node's own boot, as membership told."""
@@ -62,7 +82,8 @@ class Mesh:
 
     def known_since_us(self, member: Member) -> int:
         """When this boot of a member was first seen live here."""
-        return self._known_since.get((member.node, member.boot), 0)
+        boot, since_us = self._known_since.get(member.node, (member.boot, 0))
+        return since_us if boot == member.boot else 0
 
     def servable(self, plan: Plan) -> bool:
         """Whether `plan` serves, as seen from here."""
@@ -76,9 +97,13 @@ class Mesh:
         """The same, counting those that drain."""
         return stands(plan, self.holders, SERVING)
 
+    def holders_of(self, plan: Plan, index: int) -> list[Holder]:
+        """Live nodes that hold a segment in any state, by id."""
+        return self.holders.get(SegmentId(plan.plan_digest, index), [])
+
     def holds(self, plan: Plan, index: int, node: NodeId) -> Hold | None:
         """What `node` says of a segment."""
-        for holder in self.holders.get(SegmentId(plan.plan_digest, index), ()):
+        for holder in self.holders_of(plan, index):
             if holder.node == node:
                 return holder.state
         return None

@@ -61,8 +61,8 @@ def standing(target: Plan, seen_us: int, record: Record, mesh: Mesh, timers: Tim
         for node in span.succession:
             if node in live and _counts(mesh, target, index, live[node], seen_us, patience, now_us):
                 nodes.append(node)
-        others = (n for n in sorted(live) if n not in span.succession and mesh.holds(target, index, n) is Hold.READY)
-        copies.append((*nodes, *others))
+        ready = (h.node for h in mesh.holders_of(target, index) if h.state is Hold.READY)
+        copies.append((*nodes, *(node for node in ready if node in live and node not in span.succession)))
     able = sum(1 for member in live.values() if member.capacity.memory_bytes > 0 or member.node == mesh.me)
     return Standing(target, tuple(copies), min(record.policy.replicas, able))
 

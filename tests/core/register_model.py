@@ -151,7 +151,7 @@ class Model:
         matter = ledger.matters["d"] = Matter(Plans(p for n, p in enumerate(PLANS) if kept >> n & 1))
         matter.target = PLANS[target]
         matter.stands_since_us = None if ticks < 0 else NOW_US - ticks * TICK_US
-        mesh.update(mesh.members, shelf.holdings(), False, NOW_US)
+        mesh.update(shelf.holdings(), False, NOW_US)
         effects = Settling(ledger, NoPlanning()).settle("d", NOW_US)  # type: ignore[arg-type]
         for effect in effects:
             if isinstance(effect, Load):
