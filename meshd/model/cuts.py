@@ -24,6 +24,12 @@ from meshd.model.structure import sign_tensors
 SPARSE_FROM = 0.5
 """Share of zeros from which a layer with a block pattern is booked as sparse; a device may still run it dense."""
 
+DEPTHWISE = 4
+"""What a multiplication of a depthwise convolution costs beside one of an ordinary one: inputs are used by one output only."""
+
+ARENA_SHARES = 8
+"""Layers that are taken to share one arena; see `_arena_shares`."""
+
 _INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 
 
@@ -192,13 +198,26 @@ def _cost(graph: Graph, lives: _Lives, layer: int, owner: dict[str, int]) -> Lay
         ):
             macs[name] = macs.get(name, 0) + more
         resident += packed
-    activations = max(_sizes_raw(graph, lives, place) for place in range(first, last + 1))
     return LayerCost(
         macs=tuple(sorted((k, v) for k, v in macs.items() if v)),
         weight_bytes=sum(graph.blobs.get(blob, 0) for blob, i in owner.items() if i == layer),
-        resident_bytes=resident + activations,
+        resident_bytes=resident + _arena_shares(_Key(graph))[layer],
         crossing_bytes=sum(lives.crossing_bytes(n) for n, _ in crossing(graph, layer)),
     )
+
+
+@lru_cache(maxsize=64)
+def _arena_shares(key: "_Key") -> tuple[int, ...]:
+    """What each layer is booked of the arena.
+
+    An arena is as large as the largest of its segment's layers, which no sum over layers can say. Booked so that all layers
+    together come to the whole model's arena, or to an eighth of their sum where that is more: short segments of long models
+    need a little more than is booked, long ones less.
+    """
+    graph, lives = key.graph, _lives(key)
+    own = [max(_sizes_raw(graph, lives, p) for p in range(first, last + 1)) for first, last in layers(graph)]
+    peak, total = max(own), max(1, sum(own))
+    return tuple(max(size // ARENA_SHARES, size * peak // total) for size in own)
 
 
 def _sizes_raw(graph: Graph, lives: _Lives, place: int) -> int:
@@ -219,12 +238,21 @@ def _work(graph: Graph, operation: Operation, lives: _Lives) -> tuple[str, int]:
         return "binary", count
     if weight is not None and weight.structure.startswith("block") and weight.zeros >= SPARSE_FROM:
         return "sparse", round(count * (1.0 - weight.zeros))
+    if (
+        operation.op == "Conv"
+        and operation.attributes["group"] != 1
+        and weight is not None
+        and weight.type.shape[1] == 1
+    ):
+        return "dense", count * DEPTHWISE
     return "dense", count
 
 
 def _resident(graph: Graph, name: str, kind: str) -> int:
     """Bytes of a packed weight: signs in words, kept non-zeros with an offset for four of them, all else as it is."""
     weight = graph.weights[name]
+    if kind == "dense" and len(weight.type.shape) > 2:
+        return tensor_bytes(weight.type) * 9 // 8  # An int32 place for each eight of a convolution.
     if kind == "binary":
         return -(-stored_bytes(weight) // 8) * 8
     if kind == "sparse":

@@ -20,6 +20,7 @@ from meshd.model import bundle, cuts
 from meshd.model.onnx_import import import_bytes
 
 SECONDS_MAX = 10.0
+"""Of the processor: a busy machine is no hang."""
 ARENA_MAX = 64 << 20
 """A spoiled model may ask for much; running it is only to see that kernels stay inside what was planned."""
 
@@ -104,12 +105,12 @@ def runs(models: list[bytes], seeds: range) -> Counter[str]:
     for seed in seeds:
         rng = np.random.default_rng(seed)
         spoiled = spoil(models[int(rng.integers(len(models)))], rng)
-        before = time.monotonic()
+        before = time.process_time()
         try:
             told[attempt(spoiled)] += 1
         except Exception as error:
             raise AssertionError(f"seed {seed}: {type(error).__name__}: {error}") from error
-        took = time.monotonic() - before
+        took = time.process_time() - before
         assert took < SECONDS_MAX, f"seed {seed} took {took:.1f} s"
     return told
 
