@@ -176,7 +176,7 @@ class Lowering:
             call = Call(o.op, [], [TensorType("float32", (out.item[1], 1))], [], {"axis": 0})
         elif o.op in KEEPS_ZERO or o.op in JOINS:
             found = [self._operand(o.op, n, out.item) for n in o.inputs]
-            if None in found or not any(isinstance(f, tuple) and f[1] for f in found):
+            if any(f is None for f in found) or not any(isinstance(f, tuple) and f[1] for f in found):
                 return None
             operands = [f[0] if isinstance(f, tuple) else f for f in found if f is not None]
             channels = [f[1] for f in found if isinstance(f, tuple)]
