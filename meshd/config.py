@@ -257,6 +257,9 @@ QUEUE_JOBS_MAX: Final = 1_024
 BATCH_PARTS_MAX: Final = 8
 PART_US_MIN: Final = 10 * MS
 """A part of a split batch computes at least this long: a trip costs about one."""
+INLINE_LINK_US: Final = 500
+INLINE_LINK_BYTES_MAX: Final = 64 * KIB
+"""A link's reader itself runs what is this short and small: it is away from its socket no longer than for a large frame."""
 INLINE_US: Final = 2 * MS
 """A segment shorter than this runs on the thread that brought the request: two thread switches cost a quarter of it."""
 QUEUE_SLACK_US: Final = 50 * MS

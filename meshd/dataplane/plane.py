@@ -15,7 +15,7 @@ from dataclasses import replace
 from time import monotonic_ns, time_ns
 from typing import Protocol
 
-from meshd.config import INLINE_US, MS, S
+from meshd.config import INLINE_LINK_BYTES_MAX, INLINE_LINK_US, INLINE_US, MS, S
 from meshd.core.ids import Boot, NodeId, SegmentId
 from meshd.core.journey.effects import Carry, Compute, Effect, Finish, Hint, Keep, Pair, Release, Respond, Send
 from meshd.core.journey.frames import Answer, Code, Failure, Forward, Frame, Leg, Reason, RequestId
@@ -308,13 +308,21 @@ class DataPlane:
         else:
             inputs = hand
         queued_us = monotonic_ns() // 1000
-        cost_us = job.cost_us
-        # What came by a link is queued whatever it costs: its reader must go on reading.
-        if job.local and cost_us <= INLINE_US:
+        if self._is_short(job, inputs):
             self._run(job, inputs, queued_us)
-        elif not self._pool.submit(cost_us, lambda: self._run(job, inputs, queued_us)):
+        elif not self._pool.submit(job.cost_us, lambda: self._run(job, inputs, queued_us)):
             failure = self._failure(forward, Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, "its queue is full")
             self._step(lambda now_us: self._journey.broke(forward, job.previous, failure, now_us))
+
+    def _is_short(self, job: Compute, inputs: Pieces) -> bool:
+        """Whether the thread that brought the job runs it: nobody waits, and two switches would cost more.
+
+        NB a link's reader waits for nothing in it: what follows is queued, as everything that leaves by a link is.
+        """
+        if job.local:
+            return job.cost_us <= INLINE_US
+        small = sum(map(len, inputs)) <= INLINE_LINK_BYTES_MAX
+        return small and job.cost_us <= INLINE_LINK_US and self._pool.is_idle()
 
     def _run(self, job: Compute, inputs: Pieces, queued_us: int) -> None:
         forward = job.forward

@@ -84,6 +84,10 @@ class Pool:
             return 0
         return (self._waiting_us + self._running_us // 2) // len(self._threads)
 
+    def is_idle(self) -> bool:
+        """Whether nothing runs or waits. Read without the lock, as above."""
+        return self._running == 0 and not self._jobs
+
     def submit(self, cost_us: int, run: Callable[[], None]) -> bool:
         """Queue a job. Returns False where the queue is full or closed."""
         with self._ready:
