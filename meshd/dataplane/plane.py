@@ -224,6 +224,11 @@ class DataPlane:
             return None
         return Backlog(self._pool.queue_us(), self._costs.expect_us(segment, batch, held.measured_us))
 
+    def left_us(self, leg: Leg) -> int:
+        """See `journey.carrier.Wire`."""
+        ticket = self._tickets.get(leg)
+        return 0 if ticket is None else ticket.left_us
+
     def progress_us(self, leg: Leg) -> int:
         """See `journey.carrier.Wire`."""
         ticket = self._tickets.get(leg)
