@@ -3,7 +3,7 @@
 Any node may be an entry, so a topology (small) is fetched for every deployment, weights only by those who hold.
 
 Rule 1: a look-up never waits: until the topology is here the answer is None ("not known yet").
-Rule 2: a topology that could not be fetched is tried again with the next view, at most once in `AGAIN_S`.
+Rule 2: a topology that could not be fetched is tried again after `AGAIN_S`, for as long as it is deployed.
 """
 
 import logging
@@ -18,7 +18,7 @@ from meshd.errors import MeshdError
 
 log = logging.getLogger(__name__)
 
-AGAIN_S = 2.0
+AGAIN_S = 0.4
 
 
 class SignatureBook:
@@ -35,8 +35,8 @@ class SignatureBook:
         self._models: dict[str, Digest] = {}
         self._asked_s: dict[Digest, float] = {}
 
-    def view_changed(self, view: View) -> None:
-        """Take in a new view; on the driver's thread, so quick: parsing happens on the holder's."""
+    def update(self, view: View) -> None:
+        """Take in a view, new or not (now and then, to try again); on the driver's thread, so quick."""
         self._models = {name: served.model for name, served in view.deployments.items()}
         now_s = time.monotonic()
         live = set(self._models.values())

@@ -153,6 +153,7 @@ class Supervisor:
                 nursery.start_soon(seeker.run)
                 nursery.start_soon(self._measure)
                 nursery.start_soon(self._measure_links)
+                nursery.start_soon(self._mend_signatures)
                 await self.driver.round_trip()
                 self._notifier.tell("READY=1", f"STATUS={self._summary(self.board.view)}")
                 log.info("ready: node %s, %s", self._me, ", ".join(self.servers.words()))
@@ -213,7 +214,7 @@ class Supervisor:
         return [m.node for m in sorted(have, key=lambda m: m.state.value) if m.state in (State.ALIVE, State.SUSPECT)]
 
     def _view_changed(self, view: View) -> None:
-        self.signatures.view_changed(view)
+        self.signatures.update(view)
         self.reach.view_changed(view)
         if self.plane is not None:
             self.plane.view_changed(view)
@@ -231,6 +232,11 @@ class Supervisor:
         )
         capacity = replace(capacity, rates=measured.rates, numeric=measured.numeric)
         self.driver.inbox.answer(events.Measured(capacity))
+
+    async def _mend_signatures(self) -> None:
+        while True:
+            await trio.sleep(0.5)
+            self.signatures.update(self.board.view)
 
     async def _measure_links(self) -> None:
         while True:
@@ -293,18 +299,17 @@ class Supervisor:
 
 
 def is_covered(view: View) -> bool:
-    """Whether everything this node serves is READY on another live node too, or there is no other node to wait for."""
-    if len(view.alive()) <= 1:
+    """Whether everything this node serves is READY on another node that stays, or no other stays to wait for."""
+    staying = [
+        member
+        for member in view.members.values()
+        if member.node != view.me and member.state is State.ALIVE and not member.draining
+    ]
+    if not staying:
         return True
     me = view.members.get(view.me)
     mine = {holding.segment for holding in me.holdings} if me else set()
-    theirs = {
-        holding.segment
-        for member in view.members.values()
-        if member.node != view.me and member.state is State.ALIVE and not member.draining
-        for holding in member.holdings
-        if holding.state is Hold.READY
-    }
+    theirs = {holding.segment for member in staying for holding in member.holdings if holding.state is Hold.READY}
     served = (each.plan for each in view.deployments.values() if each.plan is not None)
     needed = {SegmentId(plan.plan_digest, index) for plan in served for index in range(len(plan.segments))}
     return not (mine & needed) - theirs

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from meshd.core import events
-from meshd.core.ids import Digest, NodeId, SegmentId
+from meshd.core.ids import Boot, Digest, NodeId, SegmentId
 from meshd.core.plan import Encoding, Plan, PlanSegment
 from meshd.core.view import Served, View, empty_view
 from meshd.daemon.holder import Holder
@@ -183,15 +183,35 @@ def test_the_book_learns_a_signature_once_the_topology_is_here(world: World) -> 
     book = SignatureBook(world.library, fetch)
     served: Any = Served("demo", BUNDLE.digest, 1, Digest("r"), None, None, None)  # type: ignore[arg-type]
     view = View(1, PEER, empty_view(PEER, 0).boot, {}, {"demo": served})  # type: ignore[arg-type]
-    book.view_changed(view)
+    book.update(view)
     assert learnt.wait(20)
     signature = book.signature("demo")
     assert signature is not None
     assert [port.name for port in signature.inputs + signature.outputs] == ["x", "y"]
     assert book.signature("other") is None
     assert world.asked == [BUNDLE.digest]
-    book.view_changed(View(2, PEER, view.boot, {}, {}))
+    book.update(View(2, PEER, view.boot, {}, {}))
     assert book.signature("demo") is None
+
+
+def test_a_topology_that_nobody_gave_is_asked_for_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("meshd.daemon.signatures.AGAIN_S", 0.0)
+    ended = threading.Semaphore(0)
+
+    def fetch(model: Digest, then: Callable[[], None]) -> None:
+        world.holder.fetch_topology(model, lambda: (then(), ended.release()))
+
+    book = SignatureBook(world.library, fetch)
+    given, world.peer_has = world.peer_has, {}
+    served: Any = Served("demo", BUNDLE.digest, 1, Digest("r"), None, None, None)  # type: ignore[arg-type]
+    view = View(1, PEER, Boot(0), {}, {"demo": served})
+    book.update(view)
+    assert ended.acquire(timeout=20)
+    assert book.signature("demo") is None
+    world.peer_has = given
+    book.update(view)
+    assert ended.acquire(timeout=20)
+    assert book.signature("demo") is not None
 
 
 def test_a_model_is_found_by_name_digest_and_the_start_of_it(tmp_path: Path) -> None:

@@ -32,8 +32,10 @@ def test_a_loading_copy_covers_nothing() -> None:
     )
 
 
-def test_a_node_with_nobody_else_or_nothing_held_goes() -> None:
+def test_a_node_with_nobody_who_stays_or_nothing_held_goes() -> None:
     picture = view()
     assert is_covered(replace(picture, members={A: picture.members[A]}))
+    draining = replace(picture.members[B], draining=True)
+    assert is_covered(replace(picture, members={A: picture.members[A], B: draining}))
     idle = View(1, C, picture.boot, picture.members, picture.deployments)
     assert is_covered(replace(idle, members={**picture.members, C: member(C, "idle")}))
