@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from meshd.bench.limits import Limits, doubts, measure, median_s
+from meshd.bench.peers import compare
 from meshd.kernels import forms, registry
 from meshd.kernels.kernel import Kernel, Tail
 from meshd.kernels.layout import Bits, Octets, Planes
@@ -43,8 +44,8 @@ class Case:
     why: str = ""
 
 
-def document(cases: list[Case] | None = None) -> dict[str, Any]:
-    """Measure, and describe the run: kind `KernelBench` of `meshd/v1`."""
+def document(cases: list[Case] | None = None, peers: list[str] | None = None) -> dict[str, Any]:
+    """Measure, and describe the run: kind `KernelBench` of `meshd/v1`. `peers`: interpreters in which to look for them."""
     limits = measure()
     rows = [_row(case, limits) for case in cases or list(CASES)]
     return {
@@ -54,7 +55,7 @@ def document(cases: list[Case] | None = None) -> dict[str, Any]:
         "limits": limits.document(),
         "doubts": doubts(limits),
         "kernels": rows,
-        "peers": [],
+        "peers": compare(peers) if peers else [],
     }
 
 

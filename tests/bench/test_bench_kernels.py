@@ -70,3 +70,34 @@ def test_without_numba_there_is_nothing_to_measure(monkeypatch: Any) -> None:
     done = CliRunner().invoke(main, ["bench", "kernels"])
     assert done.exit_code == 2
     assert "Numba" in done.stderr
+
+
+def test_a_peer_that_is_installed_is_timed_beside_ours(few: None, monkeypatch: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from meshd.bench import peer_program, peers
+
+    small = [work for work in peers.works() if work.name.startswith("mlp")]
+    monkeypatch.setattr(peers, "works", lambda: iter(small))
+    monkeypatch.setattr(peer_program, "PEERS", {"onnxruntime": None, "nowhere": None})
+    done = CliRunner().invoke(main, ["bench", "kernels", "--peers", "-o", "json"])
+    assert done.exit_code == 0, done.output
+    (row,) = json.loads(done.stdout)["peers"]
+    assert (row["name"], row["work"]) == ("onnxruntime", small[0].name)
+    assert row["ratio"] == pytest.approx(row["us"] / row["ours_us"], rel=0.02)
+    assert row["ours_unstructured_us"] > 0
+
+
+def test_the_networks_of_the_comparison_compute_what_they_say() -> None:
+    import numpy as np
+
+    from meshd.bench import networks
+    from meshd.kernels import reference
+
+    made, (first, second, last) = networks.cnn(0.9, 4), networks.cnn_weights(0.9, 4)
+    image = np.random.default_rng(0).standard_normal((1, 64, 56, 56)).astype(np.float32)
+    made.kernels[0].input_layout.store(made.buffers[0], image)  # type: ignore[arg-type]
+    made.run()
+    hidden = np.maximum(reference.convolution(image, first, pads=(1, 1, 1, 1)), 0)
+    mean = reference.convolution(hidden, second).mean((2, 3))
+    np.testing.assert_allclose(made.buffers[-1], (mean @ last.T).ravel(), rtol=1e-3, atol=1e-4)
