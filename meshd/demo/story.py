@@ -148,7 +148,7 @@ def _describe(run: Run, audience: Audience) -> None:
         kinds = ", ".join(f"{count} {kind}" for kind, count in part.kernels.items() if count) or "none"
         crosses = f"; {part.crossing_bytes} bytes cross after it" if part.crossing_bytes else ""
         standbys = ", ".join(part.standbys) or "nobody"
-        audience.say(f"  layers {part.start}-{part.end}: {part.owner}, then {standbys}; kernels: {kinds}{crosses}")
+        audience.say(f"  layers {part.start}-{part.end - 1}: {part.owner}, then {standbys}; kernels: {kinds}{crosses}")
     audience.say(f"one node alone would take {run.single_ms:.2f} ms an image (compute only)")
 
 

@@ -76,7 +76,7 @@ def command(
         if no_wait:
             return
         found = _await(admin, name, generation, timeout_s)
-    document = documents.document("Deployment", **documents.deployment(found))
+        document = documents.deployment_in_full(found, admin.status().nodes)
     show(document, output, render_plan)
     if not _serves(found):
         say(f"{name}: {found.problem or 'not served in time; see meshctl plan show'}")

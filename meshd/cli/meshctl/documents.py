@@ -83,6 +83,11 @@ def deployment(told: pb.DeploymentStatus) -> Document:
     }
 
 
+def deployment_in_full(told: pb.DeploymentStatus, nodes: Iterable[pb.NodeStatus]) -> Document:
+    """Kind `Deployment`; `nodes` maps ids to the names people gave."""
+    return document("Deployment", **deployment(told), nodes={each.id: each.name for each in nodes})
+
+
 def _policy(told: pb.DeployPolicy) -> Document:
     return {
         "replicas": told.replicas,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshd.cli.meshctl.output import Table, output_option, say, show, size, socket_option
+from meshd.cli.meshctl.output import Table, count, output_option, say, show, size, socket_option
 from meshd.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _render(model: dict[str, Any], wide: bool) -> Iterable[Table | str]:
             (
                 str(index),
                 " ".join(each["operators"]) if wide else _shortened(each["operators"]),
-                " ".join(f"{name}:{macs / 1e6:.2f}M" for name, macs in each["macs"].items()),
+                " ".join(f"{name}:{count(macs)}" for name, macs in each["macs"].items()),
                 size(each["weight_bytes"]),
                 size(each["crossing_bytes"]),
                 " ".join(each["structures"]) or "-",

@@ -5,7 +5,18 @@ from typing import Any
 
 import click
 
-from meshd.cli.meshctl.output import Table, output_option, say, show, show_each, size, socket_option, span, watch_option
+from meshd.cli.meshctl.output import (
+    Table,
+    count,
+    output_option,
+    say,
+    show,
+    show_each,
+    size,
+    socket_option,
+    span,
+    watch_option,
+)
 from meshd.cli.meshctl.status import nodes_table
 from meshd.errors import ConflictError, MisuseError, NotFoundError
 
@@ -99,7 +110,7 @@ def _render_node(node: dict[str, Any], wide: bool) -> Iterable[Table | str]:
         ("software", node["software"]),
         ("memory", f"{size(node['free_bytes'])} free of {size(node['memory_bytes'])}"),
         ("cores", str(node["cores"])),
-        ("rates", ", ".join(f"{name} {rate / 1e9:.2f} G/s" for name, rate in node["rates"].items()) or "not measured"),
+        ("rates", ", ".join(f"{name} {count(rate)}/s" for name, rate in node["rates"].items()) or "not measured"),
         ("numeric", node["numeric"]),
         ("labels", ", ".join(node["labels"]) or "-"),
         ("round trip", span(node["rtt_us"]) if node["rtt_us"] else "-"),

@@ -122,6 +122,16 @@ def size(count: int) -> str:
     raise AssertionError
 
 
+def count(number: int) -> str:
+    """A number of things for a person: 930, 7.2M, 796G."""
+    value = float(number)
+    for unit in ("", "k", "M", "G", "T"):
+        if value < 1000 or unit == "T":
+            return f"{value:.1f}{unit}" if unit and value < 100 else f"{value:.0f}{unit}"
+        value /= 1000
+    raise AssertionError
+
+
 def span(us: int) -> str:
     """A time for a person: 250us, 12.3ms, 4.5s, 3h12m."""
     if us < 1_000:

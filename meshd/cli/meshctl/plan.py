@@ -27,7 +27,7 @@ def show_plan(name: str, socket: str | None, output: str, watch: bool) -> None:
     def one(told: Any) -> dict[str, Any]:
         for each in told.deployments:
             if each.name == name:
-                return documents.document("Deployment", **documents.deployment(each))
+                return documents.deployment_in_full(each, told.nodes)
         known = ", ".join(each.name for each in told.deployments) or "none"
         raise NotFoundError(f"there is no deployment {name!r} (there are: {known}); see: meshctl deploy")
 
@@ -43,16 +43,21 @@ def render_plan(deployment: dict[str, Any], wide: bool) -> Iterable[Table | str]
     plan = deployment["serving"] or deployment["target"]
     word = "serving" if deployment["serving"] else "loading" if plan else "not planned"
     yield f"{deployment['name']} generation {deployment['generation']}: {word}"
+
+    def called(node: str) -> str:
+        name, short = deployment["nodes"].get(node), node if wide else node[:8]
+        return short if not name else f"{name} ({short})" if wide else name
+
     if plan is not None:
         cost = span(plan["cost_us"])
-        yield f"plan {plan['plan_digest'][:12]} epoch {plan['epoch']} by {plan['planner'][:8]}, about {cost} an item"
+        yield f"plan {plan['plan_digest'][:12]} epoch {plan['epoch']} by {called(plan['planner'])}, about {cost} an item"
         yield ""
         yield Table(("SEGMENT", "LAYERS", "OWNER", "STANDBYS", "KERNELS", "CROSSES AFTER"), [
             (
                 str(index),
                 f"{part['start']}-{part['end'] - 1}",
-                _id((part["owner"] or (part["succession"] or ["-"])[0]), wide),
-                ", ".join(_id(each, wide) for each in (part["standbys"] or part["succession"][1:])) or "-",
+                called(part["owner"] or (part["succession"] or ["-"])[0]),
+                ", ".join(called(each) for each in (part["standbys"] or part["succession"][1:])) or "-",
                 " ".join(f"{name}:{count}" for name, count in part["classes"].items()) or "-",
                 _crossing(part),
             )
@@ -60,10 +65,6 @@ def render_plan(deployment: dict[str, Any], wide: bool) -> Iterable[Table | str]
         ])  # fmt: skip
     if deployment["problem"]:
         yield f"! {deployment['problem']}"
-
-
-def _id(node: str, wide: bool) -> str:
-    return node if wide else node[:8]
 
 
 def _crossing(part: dict[str, Any]) -> str:
