@@ -5,7 +5,6 @@ The kinds are a contract with scripts: `no_key`, `other_key`, `other_version`, `
 """
 
 import socket
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -94,13 +93,20 @@ class Doctor:
         return any(self._connects(address) for address in sighting.addresses)
 
     def _clones(self, view: View) -> Iterator[pb.Finding]:
+        advice = (
+            "on one of the two stop meshd, remove identity.key and identity.crt from its state folder, start it again"
+        )
+        reports = [event.report for event in self._board.wait_events(0, 0)[0]]
+        for node, report in {r.subject: r for r in reports if r.kind == "member.cloned"}.items():
+            yield _finding(
+                "ERROR", "cloned_identity", _named(view, node),
+                f"two devices run with this identity, at {report.detail.get('one')} and {report.detail.get('two')}", advice,
+            )  # fmt: skip
         # One raise of the boot is an older disk put back; who must raise it again and again has a twin that does so too.
-        kinds = Counter(event.report.kind for event in self._board.wait_events(0, 0)[0])
-        if kinds["boot.raised"] >= RAISES_OF_A_CLONE:
+        if sum(report.kind == "boot.raised" for report in reports) >= RAISES_OF_A_CLONE:
             yield _finding(
                 "ERROR", "cloned_identity", _named(view, view.me),
-                "another device runs with this node's identity, which was copied with a disk",
-                "on one of the two stop meshd, remove identity.key and identity.crt from its state folder, start it again",
+                "another device runs with this node's identity, which was copied with a disk", advice,
             )  # fmt: skip
 
     def _pairs(self, view: View) -> Iterator[pb.Finding]:

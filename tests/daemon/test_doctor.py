@@ -62,6 +62,16 @@ def test_an_identity_that_is_raised_again_and_again_has_a_clone_and_once_is_an_o
     assert findings(board=board)["cloned_identity"] == f"{A} (pi)"
 
 
+def test_a_clone_that_the_mesh_saw_is_named_once_with_both_addresses() -> None:
+    board = Board(view())
+    for _ in range(2):
+        board.report(events.Report("member.cloned", B, {"one": "10.0.0.2:7946", "two": "10.0.0.8:7946"}))
+    told = Doctor(MESH, board, lambda: (), lambda _: True).diagnose(view())
+    [clone] = [finding for finding in told if finding.kind == "cloned_identity"]
+    assert clone.subject == f"{B} (nuc)"
+    assert "10.0.0.2:7946 and 10.0.0.8:7946" in clone.says
+
+
 def test_a_pair_that_links_do_not_join_is_named_while_both_live() -> None:
     assert findings()["unreachable_pair"] == f"{B} (nuc) to {C} (old)"
 
