@@ -6,7 +6,11 @@ serve where Numba does not. Importing this compiles (or loads) them; `x` and `y`
 
 from typing import Any
 
-from meshd.kernels.jit import F4, FLOAT, jit
+import numpy as np
+
+from meshd.kernels.jit import F4, FLOAT, jit, numba
+
+BYTES = {"uint8": numba.types.uint8[::1], "int8": numba.types.int8[::1]}
 
 
 @jit(F4, F4, FLOAT, FLOAT, FLOAT, FLOAT)
@@ -27,3 +31,32 @@ def leaky_relu(x: Any, y: Any, a: Any) -> None:
         v = x[i]
         t = v * a
         y[i] = t if t > v else v
+
+
+def _quantiser(kind: str) -> Any:
+    cast = np.uint8 if kind == "uint8" else np.int8
+
+    @jit(F4, BYTES[kind], FLOAT, FLOAT, FLOAT, FLOAT)
+    def quantize(x: Any, y: Any, scale: Any, zero: Any, low: Any, high: Any) -> None:
+        """`y = clip(rint(x / scale) + zero, low, high)`; NaN becomes low."""
+        for i in range(x.size):
+            t = np.rint(x[i] / scale) + zero
+            t = t if t > low else low
+            t = high if t > high else t
+            y[i] = cast(np.int32(t))
+
+    return quantize
+
+
+def _dequantiser(kind: str) -> Any:
+    @jit(BYTES[kind], F4, FLOAT, FLOAT)
+    def dequantize(x: Any, y: Any, scale: Any, zero: Any) -> None:
+        """`y = (x - zero) * scale`."""
+        for i in range(x.size):
+            y[i] = (np.float32(x[i]) - zero) * scale
+
+    return dequantize
+
+
+quantize = {kind: _quantiser(kind) for kind in BYTES}
+dequantize = {kind: _dequantiser(kind) for kind in BYTES}

@@ -141,6 +141,10 @@ def _leaky(c: Call) -> Bind:
 
 def _clip(c: Call) -> Bind:
     low, high = (_bound(c, v) for v in (c.attributes["low"], c.attributes["high"]))
+    if math.isinf(c.attributes["high"]):
+        return lambda ins, outs: lambda: np.maximum(ins[0], low, out=outs[0])
+    if math.isinf(c.attributes["low"]):
+        return lambda ins, outs: lambda: np.minimum(ins[0], high, out=outs[0])
 
     def bind(ins: Any, outs: Any) -> Any:
         x, y = ins[0], outs[0]

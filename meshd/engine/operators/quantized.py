@@ -1,11 +1,13 @@
 """Integers with a scale. Accumulators are exact: products of bytes sum in float64 by BLAS (below 2**53), then become int32."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from meshd.engine.operators.call import Array, Bind, Call, Row, computed
 from meshd.engine.operators.window import convolve
+from meshd.kernels import registry
 
 
 def _column(scale: Any, rank: int, axis: int) -> Any:
@@ -21,8 +23,25 @@ def saturate(x: Array, dtype: np.dtype[Any]) -> Array:
     return np.asarray(np.clip(np.rint(x), info.min, info.max).astype(dtype))
 
 
+def _fast(c: Call, kind: str) -> tuple[np.float32, np.float32] | None:
+    """(scale, zero point) where one of each, constant, serve all, and a compiled pass does the rest."""
+    if kind not in {"uint8", "int8"} or not registry.compiled() or any(k is None for k in c.constants[1:]):
+        return None
+    scale, zero = c.constants[1], c.constants[2] if len(c.constants) > 2 else np.zeros(1, kind)
+    if scale is None or zero is None or scale.size != 1 or zero.size != 1 or scale.dtype != np.float32:
+        return None
+    return np.float32(scale.reshape(-1)[0]), np.float32(zero.reshape(-1)[0])
+
+
 def _quantize(c: Call) -> Bind:
     axis, rank, dtype = c.attributes["axis"], len(c.shape(0)), c.dtype
+    pair, source = _fast(c, dtype.name), c.inputs[0]
+    if pair is not None and source is not None and source.dtype == "float32":
+        from meshd.engine.activations import quantize
+
+        info, do = np.iinfo(dtype), quantize[dtype.name]
+        edges = np.float32(info.min), np.float32(info.max)
+        return lambda ins, outs: partial(do, ins[0].reshape(-1), outs[0].reshape(-1), *pair, *edges)
 
     def function(x: Array, scale: Array, zero: Array | None = None) -> Any:
         # Division in float32 as the standard has it, the zero point added after rounding.
@@ -34,6 +53,13 @@ def _quantize(c: Call) -> Bind:
 
 def _dequantize(c: Call) -> Bind:
     axis, rank = c.attributes["axis"], len(c.shape(0))
+    source = c.inputs[0]
+    pair = _fast(c, source.dtype if source is not None and c.constants[0] is None else "")
+    if pair is not None and source is not None:
+        from meshd.engine.activations import dequantize
+
+        do = dequantize[source.dtype]
+        return lambda ins, outs: partial(do, ins[0].reshape(-1), outs[0].reshape(-1), *pair)
 
     def function(x: Array, scale: Array, zero: Array | None = None) -> Any:
         centred = x.astype(np.int32) - np.asarray(_column(zero, rank, axis), np.int32)
