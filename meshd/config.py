@@ -263,7 +263,7 @@ INLINE_LINK_BYTES_MAX: Final = 64 * KIB
 INLINE_US: Final = 2 * MS
 """A segment shorter than this runs on the thread that brought the request: two thread switches cost a quarter of it."""
 QUEUE_SLACK_US: Final = 50 * MS
-"""A holder's queue is as long as the job that would wait in it, or this: more waiting than that doubles the latency."""
+"""A short job may wait this long at a holder, a long one three quarters of what it takes itself; then the holder is busy."""
 ADMISSION_START: Final = 32
 ADMISSION_MIN: Final = 2
 ADMISSION_IDLE: Final = 8

@@ -66,7 +66,8 @@ class Hop:
             return Verdict.DUPLICATE, backlog
         if forward.hops_left <= 0:
             return Verdict.HOPS, backlog
-        full = backlog.queue_us > max(QUEUE_SLACK_US, backlog.cost_us)
+        # Short jobs may wait longer than they take, long ones less: twice the unloaded latency is the aim.
+        full = backlog.queue_us > max(3 * backlog.cost_us // 4, QUEUE_SLACK_US - backlog.cost_us // 2)
         if full or backlog.queue_us + backlog.cost_us > left_us:
             self._counts["busy_said"] += 1
             return Verdict.BUSY, backlog
