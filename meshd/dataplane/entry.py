@@ -35,7 +35,9 @@ class Waiting:
         self._wake.acquire()
 
     def finish(self, outcome: Answer | Failure, outputs: Pieces, attempts: int) -> None:
-        """To be called once, by whichever thread brings the outcome."""
+        """By whichever thread brings the outcome; once, but for a plane that closes meanwhile."""
+        if self.outcome is not None:
+            return
         self.outputs, self.attempts, self.outcome = outputs, attempts, outcome
         self._wake.release()
 

@@ -33,6 +33,8 @@ from meshd.errors import InvalidError, MeshdError
 
 TIMER_GRAIN_US = 5 * MS
 """Timers are late by up to this, so that thousands of requests a second do not wake their thread as often."""
+POOL_PATIENCE_US = 3600 * S
+"""A thread of the pool goes on with what its own job leads to: it would be the next to take it anyway."""
 
 
 class RequestFailedError(MeshdError):
@@ -144,7 +146,8 @@ class DataPlane:
                 with self._lock:
                     self._meters.failed(deployment, took_ns, wall_ms)
             if outcome.reason is Reason.HOLDERS_LOST:
-                self._journey.poisons.add(digest or self._digest(deployment, pieces), began_ns // 1000)
+                with self._lock:
+                    self._journey.poisons.add(digest or self._digest(deployment, pieces), began_ns // 1000)
             raise RequestFailedError(outcome)
         with self._lock:
             self._meters.succeeded(deployment, batch, took_ns, outcome.spent, wall_ms)
@@ -154,7 +157,9 @@ class DataPlane:
         id = RequestId(self._me, self._boot, next(self._numbers))
         waiting = self._waiting[id] = Waiting(id, inputs)
         sizes = tuple(map(len, inputs))
-        self._step(lambda now_us: self._journey.enter(id, deployment, batch, sizes, deadline_us, now_us, turn))
+        self._step(
+            lambda now_us: self._journey.enter(id, deployment, batch, sizes, deadline_us, now_us, turn), (), INLINE_US
+        )
         return waiting
 
     @staticmethod
@@ -204,7 +209,7 @@ class DataPlane:
                     self._journey.counts["malformed"] += 1
                 return
             pieces = _split(payload, frame.sizes)
-        self._step(lambda now_us: self._journey.receive(peer, frame, now_us), pieces)
+        self._step(lambda now_us: self._journey.receive(peer, frame, now_us), pieces, INLINE_LINK_US)
 
     def link_changed(self, peer: NodeId, up: bool) -> None:
         """See `links.Receiver`."""
@@ -244,8 +249,8 @@ class DataPlane:
 
     # ------------------------------------------------------------ performing
 
-    def _step(self, decide: Callable[[int], list[Effect]], hand: Pieces = ()) -> None:
-        """Decide under the lock, then do what was decided."""
+    def _step(self, decide: Callable[[int], list[Effect]], hand: Pieces = (), patience_us: int = 0) -> None:
+        """Decide under the lock, then do what was decided; jobs up to `patience_us` run on this thread."""
         with self._lock:
             effects = decide(monotonic_ns() // 1000)
             due_us = self._journey.next_due_us()
@@ -253,12 +258,12 @@ class DataPlane:
             with self._timer:
                 self._timer.notify()
         for effect in effects:
-            self._perform(effect, hand)
+            self._perform(effect, hand, patience_us)
 
-    def _perform(self, effect: Effect, hand: Pieces) -> None:
+    def _perform(self, effect: Effect, hand: Pieces, patience_us: int) -> None:
         match effect:
             case Compute():
-                self._compute(effect, hand)
+                self._compute(effect, hand, patience_us)
             case Finish():
                 self._finish(effect, hand)
             case Carry():
@@ -300,10 +305,13 @@ class DataPlane:
             self._step(lambda now_us: self._journey.unsent(carry.peer, leg, now_us))
         else:
             self._tickets[leg] = ticket
+            with self._lock:
+                if not self._journey.is_on_way(leg):  # The ack was faster than this thread.
+                    self._tickets.pop(leg, None)
 
     # ------------------------------------------------------------ computing
 
-    def _compute(self, job: Compute, hand: Pieces) -> None:
+    def _compute(self, job: Compute, hand: Pieces, patience_us: int) -> None:
         forward = job.forward
         if job.local:
             inputs = self._payload(forward.leg)
@@ -313,23 +321,20 @@ class DataPlane:
         else:
             inputs = hand
         queued_us = monotonic_ns() // 1000
-        if self._is_short(job, inputs):
-            self._run(job, inputs, queued_us)
-        elif not self._pool.submit(job.cost_us, lambda: self._run(job, inputs, queued_us)):
+        if job.cost_us <= patience_us and (job.local or self._is_small(inputs)):
+            self._run(job, inputs, queued_us, patience_us)
+        elif not self._pool.submit(job.cost_us, lambda: self._run(job, inputs, queued_us, POOL_PATIENCE_US)):
             failure = self._failure(forward, Code.RESOURCE_EXHAUSTED, Reason.OVERLOADED, "its queue is full")
             self._step(lambda now_us: self._journey.broke(forward, job.previous, failure, now_us))
 
-    def _is_short(self, job: Compute, inputs: Pieces) -> bool:
-        """Whether the thread that brought the job runs it: nobody waits, and two switches would cost more.
+    def _is_small(self, inputs: Pieces) -> bool:
+        """Whether a link's reader may run it: it is away from its socket no longer than for a large frame.
 
-        NB a link's reader waits for nothing in it: what follows is queued, as everything that leaves by a link is.
+        NB it waits for nothing in it: what follows is queued, as everything that leaves by a link is.
         """
-        if job.local:
-            return job.cost_us <= INLINE_US
-        small = sum(map(len, inputs)) <= INLINE_LINK_BYTES_MAX
-        return small and job.cost_us <= INLINE_LINK_US and self._pool.is_idle()
+        return sum(map(len, inputs)) <= INLINE_LINK_BYTES_MAX and self._pool.is_idle()
 
-    def _run(self, job: Compute, inputs: Pieces, queued_us: int) -> None:
+    def _run(self, job: Compute, inputs: Pieces, queued_us: int, patience_us: int) -> None:
         forward = job.forward
         now_us = monotonic_ns() // 1000
         if not self._journey.is_wanted(job, now_us):
@@ -352,7 +357,7 @@ class DataPlane:
             compute_us=forward.spent.compute_us + took_us,
         )
         sizes = tuple(map(len, outputs))
-        self._step(lambda now_us: self._journey.computed(job, sizes, spent, now_us), outputs)
+        self._step(lambda now_us: self._journey.computed(job, sizes, spent, now_us), outputs, patience_us)
 
     def _failure(self, forward: Forward, code: Code, reason: Reason, text: str) -> Failure:
         message = f"deployment {forward.deployment!r}: segment {forward.segment} on node {self._me}: {text}"

@@ -91,3 +91,4 @@ def test_an_owner_whose_links_close_while_it_computes_costs_no_answer(mesh: TlsM
     assert [float(a[0, 0]) for a in answers] == [mesh.mesh.expected(v) for v in range(40)]
     entry = mesh.mesh.nodes[NodeId(mesh.hosts[0].node)].plane.counts()
     assert entry["in_flight"] == entry["payloads_kept"] == 0
+    assert not any(node.plane._tickets for node in mesh.mesh.nodes.values())

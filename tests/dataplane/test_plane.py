@@ -40,6 +40,7 @@ def test_many_callers_at_once_each_get_their_own_answer(mesh_of: MeshOf) -> None
     assert [float(a[0, 0]) for a in answers] == [mesh.expected(v) for v in range(100)]
     assert mesh.door.plane.counts()["in_flight"] == 0
     assert all(node.plane.counts()["payloads_kept"] == 0 for node in mesh.nodes.values())
+    assert not any(node.plane._tickets for node in mesh.nodes.values())
 
 
 @pytest.mark.parametrize(("victim", "segment"), [("a", 0), ("c", 1), ("f", 2)])

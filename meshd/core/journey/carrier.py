@@ -322,6 +322,10 @@ class Carrier:
             effects += self._onward(passage, now_us)
         return effects + [Pair(peer, ok=True) for peer in self._peers.expired(now_us)]
 
+    def is_on_way(self, leg: Leg) -> bool:
+        """Whether its Forward waits for an ack."""
+        return leg in self._passages
+
     def next_due_us(self) -> int | None:
         times = [self._timers[0][0] if self._timers else None, self._peers.next_due_us()]
         return min((t for t in times if t is not None), default=None)

@@ -184,8 +184,11 @@ class Entry:
     def answered(self, peer: NodeId, answer: Answer, now_us: int) -> list[Effect]:
         """First success wins."""
         request = self._requests.get(answer.request)
+        if request is None:
+            self._counts["late_answers"] += 1  # Ordinary: another attempt was first, or the time was up.
+            return []
         attempt = _of(request, answer.attempt)
-        if request is None or attempt is None or not self._has_part(attempt, peer) or answer.plan != attempt.route.plan:
+        if attempt is None or not self._has_part(attempt, peer) or answer.plan != attempt.route.plan:
             self._counts["unasked"] += 1
             return []
         known = self._deployments[request.deployment]

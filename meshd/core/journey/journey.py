@@ -159,6 +159,10 @@ class Journey:
         """A `Carry` to `peer` found no link."""
         return self._loop(self._carrier.unsent(peer, leg, now_us), now_us)
 
+    def is_on_way(self, leg: Leg) -> bool:
+        """Whether the leg's Forward still waits for an ack."""
+        return self._carrier.is_on_way(leg)
+
     def link_changed(self, peer: NodeId, up: bool, now_us: int) -> list[Effect]:
         """The data links to `peer` stand, or do not any more."""
         return self._loop(self._carrier.link_changed(peer, up, now_us), now_us)
