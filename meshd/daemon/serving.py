@@ -13,7 +13,7 @@ import trio
 
 from meshd import __version__
 from meshd.config import DATA_FRAME_BYTES_MAX, MIB, WATCHERS_MAX
-from meshd.core.ids import SegmentId
+from meshd.core.ids import Address, SegmentId
 from meshd.daemon.doctor import Doctor
 from meshd.daemon.metrics import MetricsServer
 from meshd.daemon.servers import listen_tcp, listen_unix, make_server
@@ -45,7 +45,7 @@ class Servers:
     def __init__(self, daemon: "Supervisor", doctor: Doctor, port: int) -> None:
         self._daemon, self._doctor = daemon, doctor
         prepared = daemon.prepared
-        where = f"{prepared.host or '*'}:{port}"
+        where = _where(prepared.host, port)
         self._listeners = [pb.Listener(role="gossip", address=where), pb.Listener(role="links", address=where)]
         self._servers: list[grpc.Server] = []
         self._stopping = False
@@ -77,14 +77,13 @@ class Servers:
         self._close_client = add_client_services(server, InferenceDesk(daemon.plane, gate, __version__, self._is_ready))
         path = listen_unix(server, settings.client_socket)
         self._listeners.append(pb.Listener(role="client", address=path))
-        if prepared.key is None:
-            host, credentials = "127.0.0.1", None
-        else:
+        host, credentials = prepared.host, None
+        if prepared.key is not None:
             identity = prepared.identity
-            host = prepared.host or ("[::]" if socket.has_dualstack_ipv6() else "0.0.0.0")
+            host = host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
             credentials = grpc.ssl_server_credentials([(identity.key_pem, identity.certificate_pem)])
         port = listen_tcp(server, host, settings.grpc_port, credentials)
-        self._listeners.append(pb.Listener(role="grpc", address=f"{host.replace('[::]', '*')}:{port}"))
+        self._listeners.append(pb.Listener(role="grpc", address=_where(prepared.host, port)))
         server.start()
         self._servers.append(server)
 
@@ -129,3 +128,7 @@ class Servers:
     def _kernels(self, segment: SegmentId) -> Mapping[str, int]:
         held = self._daemon.holder.get(segment)
         return held.segment.kernels if held is not None else {}
+
+
+def _where(host: str, port: int) -> str:
+    return str(Address(host, port)) if host else f"*:{port}"

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -33,10 +33,18 @@ class Daemon:
     ----------
     folder : its state; the log is `folder/log`
     cache : shared by daemons of one test
+    prefix : words before its command line (`Relay.prefix`: it then runs on that host)
     flags : more flags of `meshd run`, by key (`seeds="127.0.0.1:7946"`)
     """
 
-    def __init__(self, folder: Path, cache: Path, environ: Mapping[str, str] | None = None, **flags: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        environ: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+        **flags: str,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.name = folder, folder.name
         given = {
@@ -45,6 +53,7 @@ class Daemon:
             "log_level": "debug", **flags,
         }  # fmt: skip
         self._words = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+        self._prefix = prefix
         self._environ = {**os.environ, "OMP_NUM_THREADS": "1", **(environ or {})}
         self.socket = folder / "run" / "admin.sock"
         self.process: subprocess.Popen[bytes] | None = None
@@ -52,7 +61,7 @@ class Daemon:
     def start(self) -> "Daemon":
         """Start the process; `ready` waits for it."""
         with open(self.folder / "log", "ab") as log:
-            words = [sys.executable, "-X", "faulthandler", "-m", "meshd", "run", *self._words]
+            words = [*self._prefix, sys.executable, "-X", "faulthandler", "-m", "meshd", "run", *self._words]
             self.process = subprocess.Popen(words, stderr=log, stdout=log, env=self._environ)
         return self
 
