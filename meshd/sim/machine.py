@@ -15,7 +15,7 @@ from meshd.core.events import DatagramIn, Effect, Input, LinkIn, Operate, Persis
 from meshd.core.ids import NO_BOOT, Address, Boot, NodeId, node_id
 from meshd.core.messages import Join
 from meshd.core.node import Identity, Node, Setup
-from meshd.core.view import View
+from meshd.core.view import Capacity, View
 from meshd.wire import codec
 from meshd.wire.seal import Opener, Refusal, Sealer
 
@@ -39,6 +39,8 @@ class Shelf:
     solve: Callable[[Any], Any] | None = None
     solve_us: int = 20 * MS
     models: set[str] = field(default_factory=set)
+    capacity: Capacity | None = None
+    """What measuring tells it after each start; None: nothing."""
 
 
 class Machine:
@@ -90,6 +92,8 @@ class Machine:
         restored = {key: codec.decode_value(key, data) for key, data in sorted(self.disk.items())}
         self.node = Node(self._setup(restored))
         self._perform(self.node.start(self.local_us()))
+        if self.shelf.capacity is not None:
+            self.give(events.Measured(self.shelf.capacity))
         if self.shelf.models:
             self.give(events.DiskChanged(tuple(sorted(self.shelf.models))))  # type: ignore[arg-type]
 

@@ -18,6 +18,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "nodes": nodes,
         "profile": outcome.options.profile,
         "seed": outcome.options.seed,
+        "deployments": outcome.options.deployments,
         "virtual_s": round(cluster.clock.now_us / 1e6, 3),
         "events": cluster.trace.events,
         "trace_hash": cluster.trace.digest(),
@@ -34,7 +35,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "view_sizes": len(meter.sizes),
         "heal_ms": _quantiles(meter.heal_us),
         "faults": {name: outcome.course.happened[name] for name in outcome.options.faults},
-        "invariants": {"checked": sum(outcome.checkers.checked.values()), "broken": outcome.broken},
+        "invariants": {
+            "checked": sum(outcome.checkers.checked.values()) + sum(outcome.intent_checkers.checked.values()),
+            "broken": outcome.broken,
+        },
         "replay": outcome.options.command(),
     }
 

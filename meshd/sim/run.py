@@ -11,10 +11,13 @@ from meshd.config import MINUTE, PROFILES, S, Timers
 from meshd.core.view import State
 from meshd.errors import MisuseError
 from meshd.sim.checkers import BrokenError, Checkers
+from meshd.sim.checkers_intent import IntentCheckers
 from meshd.sim.cluster import Cluster
 from meshd.sim.faults import FAULTS, Course, calm
 from meshd.sim.meter import Meter
+from meshd.sim.workload import REST_US, Workload
 
+DEPLOYMENTS_SIMULATED_MAX = 64
 CALM_US = 60 * S
 """After the faults: by then nobody live is suspect anywhere (M7)."""
 SETTLE_US = 60 * S
@@ -31,6 +34,7 @@ class Options:
     faults: Mapping[str, float] = field(default_factory=dict)
     """Name → its number, 0 where it takes none."""
     profile: str = "default"
+    deployments: int = 0
     timers: Timers | None = None
     """Instead of a profile's: tests shorten what takes a day."""
 
@@ -42,6 +46,8 @@ class Options:
             raise MisuseError(f"no profile is called {self.profile}; there are {', '.join(sorted(PROFILES))}")
         if not 2 <= self.nodes <= 10_000:
             raise MisuseError(f"a mesh of {self.nodes} nodes cannot be simulated; 2 to 10,000 can")
+        if not 0 <= self.deployments <= DEPLOYMENTS_SIMULATED_MAX:
+            raise MisuseError(f"{self.deployments} deployments; 0 to {DEPLOYMENTS_SIMULATED_MAX} can be simulated")
         if not 0 < self.minutes <= 7 * 24 * 60:
             raise MisuseError(f"{self.minutes} minutes is not between 0 and a week")
 
@@ -50,6 +56,7 @@ class Options:
         faults = ",".join(f"{name}={value:g}" if value else name for name, value in self.faults.items())
         words = f"meshd sim --nodes {self.nodes} --minutes {self.minutes:g} --seed {self.seed}"
         words += f" --faults {faults}" if faults else ""
+        words += f" --deployments {self.deployments}" if self.deployments else ""
         return words + (f" --profile {self.profile}" if self.profile != "default" else "")
 
 
@@ -62,6 +69,8 @@ class Outcome:
     meter: Meter
     checkers: Checkers
     course: Course
+    workload: Workload
+    intent_checkers: IntentCheckers
     broken: list[str] = field(default_factory=list)
     """Invariants that failed, in words; the first ends the run."""
     invariant: str = ""
@@ -77,7 +86,11 @@ def run(options: Options) -> Outcome:
     cluster.watchers += [checkers.check, meter.watch]
     cluster.on_crash, cluster.network.on_split, cluster.network.on_heal = meter.crashed, meter.split, meter.healed
     meter.start()
-    outcome = Outcome(options, cluster, meter, checkers, Course(cluster, 0))
+    workload, intent_checkers = Workload(cluster, options.deployments), IntentCheckers()
+    if options.deployments:
+        workload.prepare()
+        cluster.watchers.append(intent_checkers.check)
+    outcome = Outcome(options, cluster, meter, checkers, Course(cluster, 0), workload, intent_checkers)
     try:
         _phases(options, outcome)
     except BrokenError as error:
@@ -95,6 +108,9 @@ def _phases(options: Options, outcome: Outcome) -> None:
     cluster.run_for(10 * S)
     outcome.idle_bytes_per_s = (cluster.network.sent_bytes - before) / 10 / options.nodes
 
+    if options.deployments:
+        outcome.workload.deploy()
+        _at_rest(outcome)
     outcome.course = course = Course(cluster, cluster.clock.now_us + int(options.minutes * MINUTE))
     for name, value in options.faults.items():
         FAULTS[name](course, value)
@@ -112,7 +128,19 @@ def _phases(options: Options, outcome: Outcome) -> None:
                 )
     outcome.checkers.checked["M7"] += 1
     _within(outcome, "M8", lambda: len(cluster.digests()) == 1, SETTLE_US, "digests differ")
+    if options.deployments:
+        _at_rest(outcome)
     _burial(options, outcome)
+
+
+def _at_rest(outcome: Outcome) -> None:
+    """P5, P7, E3: everything asked for is served with its copies, and all agree by what plan and whom."""
+    cluster, workload = outcome.cluster, outcome.workload
+    try:
+        cluster.run_until(lambda: not workload.wanting(), REST_US, every_us=100_000)
+    except TimeoutError:
+        raise BrokenError("P5", cluster.up[0], f"{workload.wanting()}, {REST_US // S} s after the last fault") from None
+    outcome.checkers.checked["P5"] += 1
 
 
 def _burial(options: Options, outcome: Outcome) -> None:

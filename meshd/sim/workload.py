@@ -1,0 +1,104 @@
+"""Deployments on a simulated mesh: boards that offer memory and speed, models that one board alone cannot hold.
+
+Rule: the models lie on a few disks at the start, as if pushed; everything after that is the mesh's doing.
+"""
+
+import hashlib
+from random import Random
+
+from meshd.config import MIB, S
+from meshd.core import events
+from meshd.core.ids import Digest, NodeId
+from meshd.core.placement import solve
+from meshd.core.plan import LayerCost, Policy
+from meshd.core.view import Capacity, Hold, Served
+from meshd.sim.cluster import Cluster
+from meshd.sim.machine import Machine
+
+LAYERS = 12
+LAYER_BYTES = 10 * MIB
+WORK = 20_000_000
+"""Multiply-accumulates a layer: 10 to 40 ms on the boards there are."""
+RATES = (500_000_000, 1_000_000_000, 2_000_000_000)
+PUSHED_TO = 2
+
+
+class Workload:
+    """`count` deployments on `cluster`; call `prepare` before machines start, `deploy` once they know each other."""
+
+    def __init__(self, cluster: Cluster, count: int) -> None:
+        self.cluster, self.names = cluster, [f"model-{n}" for n in range(count)]
+        self._rng = Random(f"{cluster.seed}/workload")
+
+    def model(self, name: str) -> Digest:
+        """The digest that stands for a model."""
+        return Digest(hashlib.sha256(name.encode()).hexdigest())
+
+    def prepare(self) -> None:
+        """Give every machine its measure, and some the models."""
+        for machine in self.cluster.machines:
+            # Room for two thirds of one model, and as much for each further deployment a node has to share in.
+            memory = LAYERS * LAYER_BYTES * (2 + len(self.names)) // 3
+            rates = (("dense", self._rng.choice(RATES)),)
+            machine.shelf.capacity = Capacity(memory, memory, rates, host=f"host-{machine.index}")
+            machine.shelf.solve = solve
+        for n, name in enumerate(self.names):
+            for k in range(PUSHED_TO):
+                self.cluster.machines[(n + k) % len(self.cluster.machines)].shelf.models.add(self.model(name))
+
+    def deploy(self) -> None:
+        """Ask for all of them, each at a node that is up."""
+        layers = (LayerCost((("dense", WORK),), LAYER_BYTES, LAYER_BYTES, 50_000),) * LAYERS
+        crossings = ((("t", "float32"),),) * (LAYERS - 1)
+        for name in self.names:
+            command = events.Deploy(name, self.model(name), layers, crossings, 50_000, Policy())
+            machine = self._rng.choice(self.cluster.up)
+            machine.operate(command)
+
+    # ------------------------------------------------------------ knowing
+
+    def served(self, machine: Machine, name: str) -> Served | None:
+        """A deployment in a machine's view."""
+        return None if machine.view is None else machine.view.deployments.get(name)
+
+    def holders(self, name: str, index: int, plan: Digest) -> list[NodeId]:
+        """Machines that are up and really hold a segment."""
+        found = []
+        for machine in self.cluster.up:
+            assert machine.node is not None
+            for holding in machine.node.intent.holdings():
+                if (holding.segment.plan, holding.segment.index) == (plan, index) and holding.state is Hold.READY:
+                    found.append(machine.node_id)
+        return found
+
+    def wanting(self) -> str:
+        """What keeps the deployments from rest (P5, P7, E3); empty if all nodes agree and each segment has its copies."""
+        for name in self.names:
+            views = [(machine, self.served(machine, name)) for machine in self.cluster.up]
+            for machine, view in views:
+                if view is None:
+                    return f"node {machine.index} does not know {name}"
+                if view.plan is None:
+                    return f"node {machine.index} has no plan that serves {name}: {view.problem or 'no reason given'}"
+                if view.target != view.plan:
+                    return f"node {machine.index} serves {name} by another plan than its target"
+            first = views[0][1]
+            assert first is not None
+            assert first.plan is not None
+            for machine, view in views[1:]:
+                assert view is not None
+                if (view.record, view.generation) != (first.record, first.generation):
+                    return f"nodes {views[0][0].index} and {machine.index} have different records of {name}"
+                if view.plan != first.plan:
+                    return f"nodes {views[0][0].index} and {machine.index} serve {name} by different plans"
+                if [nodes[0] for nodes in view.candidates] != [nodes[0] for nodes in first.candidates]:
+                    return f"nodes {views[0][0].index} and {machine.index} see different owners of {name}"
+            copies = min(first.policy.replicas, len(self.cluster.up))
+            for index in range(len(first.plan.segments)):
+                if len(self.holders(name, index, first.plan.plan_digest)) < copies:
+                    return f"segment {index} of {name} has fewer than {copies} copies"
+        return ""
+
+
+REST_US = 200 * S
+"""After the faults: a failed load's patience (70 s and more), twice, and the way to a plan."""
