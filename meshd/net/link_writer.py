@@ -17,8 +17,8 @@ from meshd.net.link_lanes import Lanes, Large, Ticket
 from meshd.wire.codec_frames import Echo, Header, encode_frame
 from meshd.wire.frames import Buffer, byte_length, opening, pieces, whole
 
-_SMALL_BATCH_BYTES = 16 * 1024
-"""Small frames that wait together leave in one TLS record."""
+_TOGETHER_BYTES = 12 * 1024
+"""Small frames, and a payload up to this, that wait together leave in one TLS record."""
 _RATE_BYTES_MIN = 128 * 1024
 """A frame that moved less than this tells nothing about bandwidth."""
 
@@ -124,25 +124,37 @@ class Writer:
         lanes = self._lanes
         large: _Leaving | None = None
         while not lanes.closed:
-            small = lanes.take_small(_SMALL_BATCH_BYTES)
-            if small:
-                self._write(b"".join(frame for frame, _ in small) if len(small) > 1 else small[0][0])
-                left_us = now_us()
-                for _, ticket in small:
-                    ticket.left_us = left_us
-                self.counts["frames"] += len(small)
+            small = lanes.take_small(_TOGETHER_BYTES)
             if large is None and (frame := lanes.take_large()) is not None:
-                large = _Leaving(frame, self._acked_now(), now_us())
+                if frame.size <= _TOGETHER_BYTES:
+                    # An Ack and its short Answer leave as one record: one call here, one read and one wake there.
+                    self._write_small(small, whole(frame.header, frame.payload))
+                    self._left(frame.ticket)
+                    continue
+                large = _Leaving(frame, self._taken_in(), now_us())
+            if small:
+                self._write_small(small)
             if large is not None:
                 piece = next(large.pieces, None)
                 if piece is not None:
                     self._write(piece)
                 else:
-                    self._left(large)
+                    self._rate(large, self._left(large.frame.ticket))
                     large = None
             elif not small:
                 lanes.wait((LINK_ECHO_US if self.stood else LINK_UNHEARD_US) / 1e6)
-                self._echo()
+                self._echo_when_due()
+
+    def _write_small(self, small: list[tuple[bytes, Ticket]], last: bytes = b"") -> None:
+        parts = [frame for frame, _ in small]
+        if last:
+            parts.append(last)
+        self._write(b"".join(parts) if len(parts) > 1 else parts[0])
+        if small:
+            left_us = now_us()
+            for _, ticket in small:
+                ticket.left_us = left_us
+            self.counts["frames"] += len(small)
 
     def _write(self, data: bytes | memoryview) -> None:
         sent = 0
@@ -152,24 +164,32 @@ class Writer:
         with self._progress_lock:
             self._progress_us = now_us()
 
-    def _left(self, large: "_Leaving") -> None:
-        ticket, left_us = large.frame.ticket, now_us()
+    def _left(self, ticket: Ticket) -> int:
+        """A frame with a payload is in the kernel; returns how much of the connection the peer's has."""
         progress = tcp.progress(self._connection)
         ticket.end = progress.written if progress is not None else 0
-        ticket.left_us = left_us
+        ticket.left_us = now_us()
         self.counts["frames"] += 1
+        return progress.acked if progress is not None else 0
+
+    def _rate(self, large: "_Leaving", acked: int) -> None:
         # What the peer took in meanwhile, not what the kernel took from us: that is its buffers' speed.
-        moved, took = (progress.acked if progress is not None else 0) - large.acked, left_us - large.began_us
+        moved, took = acked - large.acked, large.frame.ticket.left_us - large.began_us
         if moved >= _RATE_BYTES_MIN and took > 0:
             self.measured.rate(moved * 1_000_000 // took)
 
-    def _acked_now(self) -> int:
+    def _taken_in(self) -> int:
         progress = tcp.progress(self._connection)
         return progress.acked if progress is not None else 0
 
-    def _echo(self) -> None:
+    def _echo_when_due(self) -> None:
         """When idle: measure the round trip, and notice a peer whose machine answers but whose process does not."""
         now = now_us()
+        if self._echo_due_us is not None and not self._echo_sent_us and now < self._echo_due_us:
+            return
+        self._echo(now)
+
+    def _echo(self, now: int) -> None:
         if now - self._looked_us > 2 * LINK_ECHO_US and self._echo_sent_us:
             self._echo_sent_us = now  # This process was stopped, or starved: it accuses nobody.
         self._looked_us = now
