@@ -5,6 +5,7 @@ Rule 2: small frames first, then one piece of the large frame in hand, then look
 Rule 3: what was queued is lost with the connection: the requests it was for go elsewhere.
 """
 
+import logging
 import ssl
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,8 +18,12 @@ from meshd.net.link_lanes import Lanes, Large, Ticket
 from meshd.wire.codec_frames import Echo, Header, encode_frame
 from meshd.wire.frames import Buffer, byte_length, opening, pieces, whole
 
+log = logging.getLogger(__name__)
+
 _TOGETHER_BYTES = 12 * 1024
 """Small frames, and a payload up to this, that wait together leave in one TLS record."""
+_LOSS_BYTES_MIN = 32 * 1024
+"""Before so much was written, 2 % repeated is one packet, and chance."""
 _RATE_BYTES_MIN = 128 * 1024
 """A frame that moved less than this tells nothing about bandwidth."""
 
@@ -53,6 +58,7 @@ class Writer:
         self._progress_lock = threading.Lock()
         self._progress_us = now_us()
         self._acked = 0
+        self._lossy = False
         self._echo_number = self._echo_sent_us = 0
         self._echo_due_us: int | None = None
         self._answer_due_us = self._looked_us = now_us()
@@ -113,8 +119,8 @@ class Writer:
         """Write until the connection ends; closes it."""
         try:
             self._write_all()
-        except OSError:
-            pass  # The peer is gone, or `shut` was called: who called `run` sees to what follows.
+        except OSError as error:  # The peer is gone, or `shut` was called: who called `run` sees to what follows.
+            log.debug("a connection that this node writes ended: %s", error)
         finally:
             self._lanes.close()
             tcp.shut(self._connection)
@@ -170,7 +176,12 @@ class Writer:
         ticket.end = progress.written if progress is not None else 0
         ticket.left_us = now_us()
         self.counts["frames"] += 1
-        return progress.acked if progress is not None else 0
+        if progress is None:
+            return 0
+        if not self._lossy and progress.written > _LOSS_BYTES_MIN and progress.repeated > progress.written // 50:
+            self._lossy = True
+            tcp.expect_loss(self._connection)
+        return progress.acked
 
     def _rate(self, large: "_Leaving", acked: int) -> None:
         # What the peer took in meanwhile, not what the kernel took from us: that is its buffers' speed.
