@@ -16,6 +16,8 @@ from meshd.model.graph import TensorType
 
 ALIGNMENT = 64
 
+BLOCKS_BY_SIZE_MAX = 2000
+
 STAGED_ELEMENTS_MAX = 2048
 """Outputs so small may be stored element by element: cheaper than one more step."""
 
@@ -264,21 +266,34 @@ def _may_overwrite(step: Step, form: Form, block: _Block, last_read: Mapping[For
 
 
 def _pack(blocks: list[_Block]) -> int:
-    """First fit by size; blocks alive at the same time never overlap."""
+    """First fit; blocks alive at the same time never overlap. Large ones first, which packs tighter, unless there are so many
+    that comparing all with all would take long: then in the order they are born."""
+    if len(blocks) > BLOCKS_BY_SIZE_MAX:
+        return _pack_by_birth(blocks)
     placed: list[_Block] = []
-    end = 0
     for block in sorted(blocks, key=lambda b: (-b.size, b.first)):
-        at = 0
-        for other in sorted(
-            (p for p in placed if p.first <= block.last and block.first <= p.last), key=lambda p: p.offset
-        ):
-            if other.offset - at >= block.size:
-                break
-            at = max(at, other.offset + other.size)
-        block.offset = at
+        _fit(block, [p for p in placed if p.first <= block.last and block.first <= p.last])
         placed.append(block)
-        end = max(end, at + block.size)
-    return end
+    return max((b.offset + b.size for b in blocks), default=0)
+
+
+def _pack_by_birth(blocks: list[_Block]) -> int:
+    alive: list[_Block] = []
+    for block in sorted(blocks, key=lambda b: (b.first, -b.size)):
+        alive = [b for b in alive if b.last >= block.first]
+        _fit(block, alive)
+        alive.append(block)
+    return max(b.offset + b.size for b in blocks)
+
+
+def _fit(block: _Block, others: list[_Block]) -> None:
+    """Put the block at the lowest offset that is free among the others."""
+    at = 0
+    for other in sorted(others, key=lambda b: b.offset):
+        if other.offset - at >= block.size:
+            break
+        at = max(at, other.offset + other.size)
+    block.offset = at
 
 
 def _live(blocks: list[_Block], steps: int) -> int:

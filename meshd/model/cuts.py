@@ -9,9 +9,10 @@ Rule 2: an engine compiles each layer by itself, so a cut never changes what a l
 Rule 3: at most LAYERS_MAX layers; past it the cuts where most bytes cross go first.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 from functools import lru_cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from math import prod
 
 from meshd.config import LAYERS_MAX, TENSORS_PER_REQUEST_MAX
@@ -47,7 +48,8 @@ class _Lives:
             self.born.update((name, i) for name in operation.outputs if name)
         for port in graph.outputs:
             self.read[port.name].append(len(graph.operations))
-        self.order = list(self.born)
+        self.last = {n: max(readers) for n, readers in self.read.items() if readers and max(readers) > self.born[n]}
+        """The last reader of each tensor that anybody reads."""
         self.signs = self._signs()
 
     def _signs(self) -> set[str]:
@@ -72,9 +74,14 @@ class _Lives:
     def crossing_bytes(self, name: str) -> int:
         return encoded_bytes(self.graph.tensors[name], self.encoding(name))
 
-    def live(self, place: int) -> Iterable[str]:
-        """Tensors that cross between operation `place - 1` and `place`, in the order they are written."""
-        return (n for n in self.order if self.born[n] < place and any(r >= place for r in self.read[n]))
+    def sweep(self, weigh: Callable[[str], int]) -> list[int]:
+        """For each place, the sum of `weigh` over what crosses between operation `place - 1` and `place`."""
+        change = [0] * (len(self.graph.operations) + 2)
+        for name, last in self.last.items():
+            weight = weigh(name)
+            change[self.born[name] + 1] += weight
+            change[last + 1] -= weight
+        return list(accumulate(change))[:-1]
 
 
 def encoded_bytes(t: TensorType, encoding: Encoding) -> int:
@@ -105,7 +112,7 @@ def _layers(key: _Key) -> tuple[tuple[int, int], ...]:
     graph, lives = key.graph, _lives(key)
     end = len(graph.operations)
     heavy = [OPERATORS[o.op].macs is not None for o in graph.operations]
-    sizes = _sizes(lives, end)
+    sizes, counts = lives.sweep(lives.crossing_bytes), lives.sweep(lambda _: 1)
     cuts: list[int] = []
     place, seen = 1, False
     while place < end:
@@ -119,31 +126,23 @@ def _layers(key: _Key) -> tuple[tuple[int, int], ...]:
             least = min(sizes[p] for p in gap)
             cuts.append(max(p for p in gap if sizes[p] == least))
         place += 1
-    cuts = [c for c in cuts if sizes[c] > 0 and _few(lives, c)]
-    while len(cuts) >= LAYERS_MAX:
-        cuts.remove(max(cuts, key=lambda c: (sizes[c], c)))
-    edges = [0, *cuts, end]
-    return tuple(pairwise(edges))
+    cuts = [c for c in cuts if sizes[c] > 0 and counts[c] <= TENSORS_PER_REQUEST_MAX]
+    kept = sorted(cuts, key=lambda c: (sizes[c], c))[: LAYERS_MAX - 1]
+    return tuple(pairwise([0, *sorted(kept), end]))
 
 
-def _few(lives: _Lives, place: int) -> bool:
-    return sum(1 for _ in lives.live(place)) <= TENSORS_PER_REQUEST_MAX
-
-
-def _sizes(lives: _Lives, end: int) -> list[int]:
-    """Bytes that cross at each place, in one sweep."""
-    change = [0] * (end + 2)
+@lru_cache(maxsize=64)
+def _crossings(key: _Key) -> tuple[tuple[str, ...], ...]:
+    """Names that cross after each layer, in the order they are written."""
+    lives, ends = _lives(key), [last for _, last in _layers(key)]
+    found: list[list[str]] = [[] for _ in ends]
     for name, born in lives.born.items():
-        readers = lives.read[name]
-        if readers and max(readers) > born:
-            size = lives.crossing_bytes(name)
-            change[born + 1] += size
-            change[max(readers) + 1] -= size
-    sizes, now = [], 0
-    for place in range(end + 1):
-        now += change[place]
-        sizes.append(now)
-    return sizes
+        if name in lives.last:
+            # After layer i lies place ends[i]: it is crossed by what is written before and read from there on.
+            for i in range(bisect_left(ends, born + 1), bisect_right(ends, lives.last[name])):
+                found[i].append(name)
+    found[-1] = []
+    return tuple(tuple(names) for names in found)
 
 
 def layers(graph: Graph) -> tuple[tuple[int, int], ...]:
@@ -156,11 +155,8 @@ def crossing(graph: Graph, layer: int) -> tuple[tuple[str, str], ...]:
 
     Empty after the last layer: what leaves there are the outputs.
     """
-    ranges = layers(graph)
-    if layer == len(ranges) - 1:
-        return ()
     lives = _lives(_Key(graph))
-    return tuple((n, lives.encoding(n).value) for n in lives.live(ranges[layer][1]))
+    return tuple((n, lives.encoding(n).value) for n in _crossings(_Key(graph))[layer])
 
 
 def costs(graph: Graph) -> tuple[LayerCost, ...]:
@@ -215,13 +211,10 @@ def _arena_shares(key: "_Key") -> tuple[int, ...]:
     need a little more than is booked, long ones less.
     """
     graph, lives = key.graph, _lives(key)
-    own = [max(_sizes_raw(graph, lives, p) for p in range(first, last + 1)) for first, last in layers(graph)]
+    raw = lives.sweep(lambda n: tensor_bytes(graph.tensors[n]))
+    own = [max(raw[first : last + 1]) for first, last in layers(graph)]
     peak, total = max(own), max(1, sum(own))
     return tuple(max(size // ARENA_SHARES, size * peak // total) for size in own)
-
-
-def _sizes_raw(graph: Graph, lives: _Lives, place: int) -> int:
-    return sum(tensor_bytes(graph.tensors[n]) for n in lives.live(place))
 
 
 def _work(graph: Graph, operation: Operation, lives: _Lives) -> tuple[str, int]:

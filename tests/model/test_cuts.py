@@ -1,10 +1,15 @@
 """Cuts: few, where little crosses, the same everywhere."""
 
+import itertools
+import time
+
+import numpy as np
 import pytest
 
+from meshd.config import LAYERS_MAX, MODEL_OPERATIONS_MAX
 from meshd.core.plan import Encoding
 from meshd.model import bundle, cuts
-from meshd.model.graph import Graph
+from meshd.model.graph import Graph, Operation, Port, TensorType, Weight
 from meshd.model.onnx_import import import_bytes
 from tests.model.networks import demo_like, model, node
 
@@ -70,12 +75,21 @@ def test_blob_bytes_are_counted_once(graph: Graph) -> None:
 
 
 def test_a_model_past_the_limit_has_its_layers_merged() -> None:
-    import numpy as np
-
-    from meshd.config import LAYERS_MAX
-
     depth = LAYERS_MAX + 40
     nodes = [node("Gemm", [f"x{i}", "w"], [f"x{i + 1}"], transB=1) for i in range(depth)]
     raw = model(nodes, {"x0": ["N", 4]}, [f"x{depth}"], {"w": np.eye(4, dtype=np.float32) * 2})
     graph = bundle.pack(*import_bytes(raw, "deep")).graph
     assert len(cuts.layers(graph)) == LAYERS_MAX
+
+
+def test_the_longest_model_allowed_is_cut_and_priced_in_seconds() -> None:
+    t = TensorType("float32", (None, 4))
+    names = [f"x{i}" for i in range(MODEL_OPERATIONS_MAX + 1)]
+    operations = tuple(Operation(b, "Gemm", (a, "w"), (b,)) for a, b in itertools.pairwise(names))
+    weight = Weight("w", TensorType("float32", (4, 4)), "", 0)
+    long = Graph("long", (Port("x0", t),), (Port(names[-1], t),), operations, {"w": weight}, dict.fromkeys(names, t))
+    before = time.process_time()
+    packed = bundle.pack(long, {"w": np.eye(4, dtype=np.float32)})
+    graph = bundle.read_topology(packed.topology)
+    assert len(cuts.costs(graph)) == LAYERS_MAX
+    assert time.process_time() - before < 20  # Seconds of the processor; it takes about two.
