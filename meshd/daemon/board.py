@@ -67,11 +67,6 @@ class Board:
         """Whether the daemon stops."""
         return self._closed
 
-    @property
-    def sequence(self) -> int:
-        """The latest event's number; 0 before the first."""
-        return self._sequence
-
     def wait_events(self, after: int, timeout_s: float) -> tuple[list[Event], int]:
         """Events numbered past `after`, and how many of them are lost; empty when the time is up."""
         with self._changed:

@@ -58,7 +58,7 @@ class Holding:
 
 
 class Holder:
-    """What this node holds. `perform` is the driver's; `get` and `held` are for any thread.
+    """What this node holds. `perform` is the driver's; `get` is for any thread.
 
     Parameters
     ----------
@@ -107,11 +107,6 @@ class Holder:
     def announce(self) -> None:
         """Tell the core which models are whole: at the start, and whenever that may have changed."""
         self._answer(events.DiskChanged(self._library.whole()))
-
-    def held(self) -> list[Holding]:
-        """What is in memory now, by segment."""
-        with self._lock:
-            return sorted(self._held.values(), key=lambda held: held.id)
 
     def get(self, segment: SegmentId) -> Holding | None:
         """A segment this node may compute, or None. Cheap: asked for every frame."""

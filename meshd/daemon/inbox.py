@@ -1,6 +1,6 @@
 """The one way into the driver: inputs from trio tasks and from threads, bounded.
 
-Rule 1: a stranger's input (a link message, a sighting) is refused when the box is full, or its thread waits.
+Rule 1: a stranger's input (a link message, a sighting) is refused when the box is full.
 Rule 2: an answer to an effect is never refused: there are as many as effects, and those the core bounds.
 """
 
@@ -29,14 +29,6 @@ class Inbox:
     def offer(self, item: Any) -> bool:
         """Put `item` in unless the box is full; from any thread. False: refused, nothing happened."""
         if not self._room.acquire(blocking=False):
-            return False
-        self._append(item, True)
-        return True
-
-    def put(self, item: Any, timeout_s: float = 5.0) -> bool:
-        """Like `offer`, but a thread waits for room that long. Never from trio."""
-        assert threading.get_ident() != self._thread, "the driver's thread must not wait for itself"
-        if not self._room.acquire(timeout=timeout_s):
             return False
         self._append(item, True)
         return True

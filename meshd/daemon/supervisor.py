@@ -19,19 +19,20 @@ from typing import Any
 import trio
 
 from meshd import __version__
-from meshd.config import DRAIN_US, PROFILES, SWITCH_INTERVAL_S, S
+from meshd.config import PROFILES, SWITCH_INTERVAL_S
 from meshd.core import events
-from meshd.core.ids import Boot, Digest, NodeId, SegmentId
+from meshd.core.ids import Boot, Digest, NodeId
 from meshd.core.node import Identity as CoreIdentity
 from meshd.core.node import Node, Setup
 from meshd.core.placement import solve
-from meshd.core.view import Capacity, Hold, State, View, empty_view
+from meshd.core.view import Capacity, State, View, empty_view
 from meshd.daemon.board import Board
 from meshd.daemon.device import cores, machine, memory_budget_bytes, own_addresses
 from meshd.daemon.doctor import Doctor
 from meshd.daemon.driver import Driver, Shell
 from meshd.daemon.holder import Holder
 from meshd.daemon.inbox import Inbox
+from meshd.daemon.leaving import leave
 from meshd.daemon.logs import log_to_stderr
 from meshd.daemon.metrics import MetricsServer
 from meshd.daemon.peers import Peers
@@ -53,8 +54,6 @@ from meshd.net.identity import identify
 log = logging.getLogger(__name__)
 
 MEASURE_LINKS_S = 10.0
-LOOK_S = 0.05
-GOODBYE_S = 2.0
 
 
 def run(settings: Settings) -> int:
@@ -161,7 +160,7 @@ class Supervisor:
                 nursery.start_soon(self._tell_status)
                 await stopping.wait()
                 self._notifier.tell("STOPPING=1", "STATUS=draining")
-                await self._drain()
+                await leave(self.driver, self.board, self._in_flight)
                 await self.servers.stop()
                 nursery.cancel_scope.cancel()
         finally:
@@ -254,25 +253,8 @@ class Supervisor:
                 log.info("%s: draining, 10 s at most; once more ends at once", signal.Signals(number).name)
                 stopping.set()
 
-    async def _drain(self) -> None:
-        """Let others take over, say goodbye, let what runs here end; each for as long as it may take and no longer."""
-        with trio.move_on_after(DRAIN_US / 1e6) as waited:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._command, events.Drain())
-                while not is_covered(self.board.view):
-                    await trio.sleep(LOOK_S)
-                nursery.cancel_scope.cancel()
-        if waited.cancelled_caught:
-            log.warning("not all is served elsewhere after %d s; others take over what is left", DRAIN_US // S)
-        with trio.move_on_after(GOODBYE_S):
-            await self._command(events.Leave())
-            while self.plane is not None and self.plane.counts()["in_flight"]:
-                await trio.sleep(LOOK_S)
-
-    async def _command(self, command: events.Command) -> None:
-        result = await self.driver.operate(command)
-        if isinstance(result, events.Refused):
-            log.info("%s: %s", type(command).__name__.lower(), result.reason)
+    def _in_flight(self) -> int:
+        return self.plane.counts()["in_flight"] if self.plane is not None else 0
 
     async def _watchdog(self) -> None:
         while self._notifier.watchdog_s is not None:
@@ -296,23 +278,6 @@ class Supervisor:
     def prepared(self) -> Prepared:
         """What this daemon was started with."""
         return self._prepared
-
-
-def is_covered(view: View) -> bool:
-    """Whether everything this node serves is READY on another node that stays, or no other stays to wait for."""
-    staying = [
-        member
-        for member in view.members.values()
-        if member.node != view.me and member.state is State.ALIVE and not member.draining
-    ]
-    if not staying:
-        return True
-    me = view.members.get(view.me)
-    mine = {holding.segment for holding in me.holdings} if me else set()
-    theirs = {holding.segment for member in staying for holding in member.holdings if holding.state is Hold.READY}
-    served = (each.plan for each in view.deployments.values() if each.plan is not None)
-    needed = {SegmentId(plan.plan_digest, index) for plan in served for index in range(len(plan.segments))}
-    return not (mine & needed) - theirs
 
 
 def _identify(certificate: bytes) -> NodeId | None:

@@ -6,7 +6,6 @@ is restarted; STOPPING when the drain begins.
 
 import os
 import socket
-import time
 from collections.abc import Mapping
 
 
@@ -30,7 +29,3 @@ class Notifier:
                 manager.sendto("\n".join(lines).encode(), address)
         except OSError:
             return
-
-    def reloading(self) -> None:
-        """Say that settings are read anew; READY=1 must follow. systemd wants the monotonic time with it."""
-        self.tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")

@@ -73,12 +73,10 @@ def command(
     with Admin(find_socket(socket)) as admin:
         generation = max((d.generation for d in admin.status().deployments if d.name == name), default=0)
         say(admin.deploy(name, model or name, policy, timeout_s) or f"{name}: the order is kept")
-        if no_wait:
-            return
-        found = _await(admin, name, generation, timeout_s)
+        found = _ordered(admin.status(), name, generation) if no_wait else _await(admin, name, generation, timeout_s)
         document = documents.deployment_in_full(found, admin.status().nodes)
     show(document, output, render_plan)
-    if not _serves(found):
+    if not no_wait and not _serves(found):
         say(f"{name}: {found.problem or 'not served in time; see meshctl plan show'}")
         ctx.exit(Exit.CONFLICT if found.problem else Exit.UNAVAILABLE)
 
