@@ -25,7 +25,7 @@ from meshd.net.identity import Identity
 from meshd.net.link_bulk import BulkLinks
 from meshd.net.link_control import ControlLinks
 from meshd.net.link_data import DataLinks
-from meshd.net.link_listener import serve_links
+from meshd.net.link_listener import Greetings, serve_links
 from meshd.net.tls import Roster
 from meshd.wire.codec import decode_gossip, decode_link, encode_gossip, encode_link
 from meshd.wire.seal import Keyring, Opener, Sealer
@@ -56,6 +56,7 @@ class Peers:
         self._udp, self._tcp, self._port, self._identity, self._keyring = udp, tcp, port, identity, keyring
         self._view, self._read = view, read
         self.roster = Roster(identity)
+        self._greetings = Greetings()
         self._gossip: GossipSocket | None = None
         self._inbox: Inbox | None = None
         self.booted = trio.Event()
@@ -84,7 +85,7 @@ class Peers:
         await self.booted.wait()
         async with trio.open_nursery() as nursery:
             await nursery.start(self.control.run)
-            await nursery.start(serve_links, self._tcp, self.control, self.data, self.bulk)
+            await nursery.start(serve_links, self._tcp, self.control, self.data, self.bulk, self._greetings)
 
     def close(self) -> None:
         """Close everything; ends the data links' threads."""
@@ -101,6 +102,14 @@ class Peers:
     def tallies(self) -> Counter[str]:
         """Gossip's counts, for the metrics."""
         return self.counts + (self._gossip.counts if self._gossip is not None else Counter())
+
+    def link_counts(self) -> dict[tuple[str, str], int]:
+        """(kind of link, what happened) → how often, for the metrics."""
+        if not self.booted.is_set():
+            return {}
+        kinds = {"control": self.control.counts, "data": self.data.counts, "bulk": self.bulk.counts}
+        told = {(kind, what): count for kind, counts in kinds.items() for what, count in dict(counts).items()}
+        return {("any", "refused_at_the_door"): self._greetings.refused, **told}
 
     def refused(self) -> dict[str, int]:
         """Datagrams refused by reason, for the metrics."""

@@ -35,6 +35,8 @@ def samples(daemon: "Supervisor") -> Iterator[Sample]:
         yield Sample("meshd_gossip_total", count, "Datagrams and bytes by what became of them.", {"what": name})
     for name, count in sorted(daemon.peers.refused().items()):
         yield Sample("meshd_gossip_refused_total", count, "Datagrams refused, by reason.", {"reason": name})
+    for (kind, what), count in sorted(daemon.peers.link_counts().items()):
+        yield Sample("meshd_links_total", count, "Links: what happened, by kind.", {"kind": kind, "what": what})
     yield Sample("meshd_metrics_refused_total", daemon.metrics.refused, "Requests to this port that were none.")
     if daemon.plane is not None:
         for name, count in sorted(daemon.plane.counts().items()):

@@ -182,6 +182,7 @@ def test_garbage_on_every_port_is_survived(tmp_path: Path, cache: Path, key: str
             assert admin.status().nodes[0].name == "a"
         refused = _metrics(listeners["metrics"])
         assert 'meshd_gossip_refused_total{reason="malformed"}' in refused
+        assert 'meshd_links_total{kind="data",what="refused_greeting"}' in refused
         assert daemon.stop() == 0
         assert "Traceback" not in daemon.log()
 
