@@ -211,7 +211,8 @@ class Writer:
             if now > self._answer_due_us:
                 raise TimeoutError("the peer did not answer the Hello")
         elif self._echo_sent_us:
-            if now - self._echo_sent_us > LINK_SILENT_US:
+            # Twice TCP's own patience: on a link that loses packets an echo waits its turn there and back.
+            if now - self._echo_sent_us > 2 * LINK_SILENT_US:
                 raise TimeoutError("the peer answers nothing")
         elif now >= self._echo_due_us:
             self._echo_due_us = now + LINK_ECHO_US

@@ -98,6 +98,7 @@ def test_links_come_up_and_carry_frames_through_loss_and_delay(tmp_path: Path) -
             assert a.links.send(b.node, forward(n, 20_000), [bytes(20_000)]) is not None
         wait(a.heard, lambda h: len(h.frames) == 30)
         assert a.heard.changes == [(b.node, True)]
+        assert a.links._links[b.node].writer._lossy, "TCP was told to expect loss"
         relay.happened("lost", "delayed")
 
 
