@@ -53,6 +53,9 @@ class Context:
         assert t is not None
         return t
 
+    def _structure(self, name: str) -> str:
+        return self.graph.weights[name].structure if name in self.graph.weights else ""
+
     def absorbed(self, i: int, last: int) -> bool:
         """A Pad with +1 that the binary convolution behind it, in the same layer, does itself."""
         o = self.graph.operations[i]
@@ -63,7 +66,7 @@ class Context:
 
     def binary(self, o: Operation) -> tuple[str, tuple[int, ...]] | None:
         """(tensor of signs, pads of +1) that a binary convolution reads, a Pad before it included; None if it is none."""
-        if o.op != "Conv" or o.inputs[0] not in self.signs or self.graph.weights[o.inputs[1]].structure != "sign":
+        if o.op != "Conv" or o.inputs[0] not in self.signs or self._structure(o.inputs[1]) != "sign":
             return None
         pad = self.graph.operations[self.writer[o.inputs[0]]] if o.inputs[0] in self.writer else None
         if pad is None or not pads_with_one(pad) or len(self.readers[o.inputs[0]]) != 1:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from meshd.engine.context import Context
 from meshd.engine.operators import ROWS, Call
 from meshd.engine.packed import Packer
-from meshd.engine.step import ArrayStep, Form, PlaneStep, Rename, Step
+from meshd.engine.step import ArrayStep, Form, KernelStep, PlaneStep, Rename, Step
 from meshd.kernels import registry
 from meshd.model.graph import Graph, Operation, TensorType
 
@@ -90,6 +90,9 @@ class Lowering:
                 continue
             o = self.graph.operations[i]
             at, step = packer.lower(index, i, last, done) or (i, self._planes(index, o) or self._plain(index, o))
+            pad = self.context.writer.get(o.inputs[0], -1)
+            if not isinstance(step, KernelStep) and first <= pad < i and self.context.absorbed(pad, last):
+                placed.append((pad, self._plain(index, self.graph.operations[pad])))  # No kernel took it in after all.
             placed.append((at, step))
         return [step for _, step in sorted(placed, key=lambda p: p[0])]
 
