@@ -11,14 +11,13 @@ import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from time import monotonic_ns, time_ns
 from typing import Protocol
 
 from meshd.config import INLINE_LINK_BYTES_MAX, INLINE_LINK_US, INLINE_US, MS, S
 from meshd.core.ids import Boot, NodeId, SegmentId
 from meshd.core.journey.effects import Carry, Compute, Effect, Finish, Hint, Keep, Pair, Release, Respond, Send
-from meshd.core.journey.frames import Answer, Code, Failure, Forward, Frame, Leg, Reason, RequestId
+from meshd.core.journey.frames import Answer, Code, Failure, Forward, Frame, Leg, Reason, RequestId, Spent
 from meshd.core.journey.hop import Backlog
 from meshd.core.journey.journey import Journey
 from meshd.core.journey.split import parts
@@ -351,11 +350,9 @@ class DataPlane:
             self._step(lambda now_us: self._journey.broke(forward, job.previous, failure, now_us))
             return
         self._costs.learn(forward.segment_id, forward.batch, took_us)
-        spent = replace(
-            forward.spent,
-            queue_us=forward.spent.queue_us + now_us - queued_us,
-            compute_us=forward.spent.compute_us + took_us,
-        )
+        before = forward.spent
+        waited_us = before.queue_us + now_us - queued_us
+        spent = Spent(waited_us, before.compute_us + took_us, before.hops, before.lost)
         sizes = tuple(map(len, outputs))
         self._step(lambda now_us: self._journey.computed(job, sizes, spent, now_us), outputs, patience_us)
 

@@ -69,8 +69,10 @@ class Admission:
     def unloaded_us(self, batch: int) -> int:
         """0 while it is not known."""
         size = batch.bit_length()
-        known = [t for t in (self._least.get(size), self._older.get(size)) if t is not None]
-        return min(known, default=0)
+        least, older = self._least.get(size), self._older.get(size)
+        if least is None or older is None:
+            return least or older or 0
+        return min(least, older)
 
     def succeeded(self, latency_us: int, batch: int, now_us: int) -> None:
         """A first attempt succeeded (others tell of faults, not of load)."""

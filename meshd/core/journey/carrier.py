@@ -38,7 +38,7 @@ from meshd.core.journey.frames import (
     Spent,
 )
 from meshd.core.journey.hop import Hop, Verdict
-from meshd.core.journey.peers import Peers
+from meshd.core.journey.peers import BACKLOG_MARGIN_US, Peers
 
 
 @dataclass(slots=True)
@@ -113,6 +113,14 @@ class Carrier:
 
         `vanished` holders had the request in an earlier attempt.
         """
+        if candidates[0] == self._me and not vanished:
+            # The ordinary case of a node that holds what it is asked for: no passage, for nothing can happen to it.
+            backlog = self._hop.backlogs(forward.segment_id, forward.batch)
+            left_us = deadline_at_us - now_us
+            if backlog is not None and backlog.queue_us <= BACKLOG_MARGIN_US:
+                verdict, backlog = self._hop.judge(forward, self._me, left_us, now_us, backlog)
+                if verdict is Verdict.COMPUTE:
+                    return [Compute(forward, deadline_at_us, previous, backlog.cost_us, local=True)]
         leg = forward.leg
         passage = _Passage(forward, candidates, previous, deadline_at_us, sum(forward.sizes), self._me)
         if len(self._passages) >= PASSAGES_MAX:
@@ -337,6 +345,8 @@ class Carrier:
     def drop(self, request: RequestId, attempts: Sequence[int]) -> list[Effect]:
         """The request is over: forget its first legs and what was remembered of them."""
         effects: list[Effect] = []
+        if not self._passages and not self._memories:
+            return effects
         for attempt in attempts:
             leg = Leg(request, attempt, 0)
             if self._passages.pop(leg, None) is not None:

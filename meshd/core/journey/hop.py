@@ -54,9 +54,11 @@ class Hop:
         self._seen: dict[Leg, int] = {}
         self._cancelled: dict[tuple[RequestId, int], int] = {}
 
-    def judge(self, forward: Forward, previous: NodeId, left_us: int, now_us: int) -> tuple[Verdict, Backlog]:
+    def judge(
+        self, forward: Forward, previous: NodeId, left_us: int, now_us: int, known: Backlog | None = None
+    ) -> tuple[Verdict, Backlog]:
         """What becomes of `forward`, and the backlog to tell its sender. Remembers the leg if it is to be computed."""
-        backlog = self.backlogs(forward.segment_id, forward.batch)
+        backlog = known or self.backlogs(forward.segment_id, forward.batch)
         if backlog is None:
             return Verdict.NOT_HELD, Backlog(0, 0)
         # What the node gives itself it gives once.
