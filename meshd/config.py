@@ -335,6 +335,8 @@ class Timers:
     unload_surplus_after_us: int = 10 * MINUTE
     overdue_us: int = 60 * S
     optimise_after_us: int = 120 * S
+    """Of quiet before a plan may be bettered, and the span over which the moment is drawn."""
+    optimise_again_us: int = 30 * MINUTE
 
 
 _MEMBERLIST: Final = replace(

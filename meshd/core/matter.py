@@ -31,6 +31,12 @@ class Matter:
     run: Run | None = None
     tried_us: int | None = None
     """When this node last planned in vain."""
+    optimise_at: tuple[int, int] | None = None
+    """(since when all has been quiet, the moment drawn to see whether it can be bettered)."""
+    optimised_us: int | None = None
+    """When this node last looked."""
+    moved_us: int | None = None
+    """When it last moved something for the better."""
     problem: str = ""
     held_back: bool = False
     """Its newest record is not on disk yet: nothing of it is told."""

@@ -56,6 +56,8 @@ class Brief:
     silent: Mapping[NodeId, Site] | None = None
     """What the facts say of holders that may not answer: they keep what they hold and get nothing new."""
     unreachable: tuple[tuple[NodeId, NodeId], ...] = ()
+    optimise: bool = False
+    """Nothing is missing: move only if it is well worth it (`_worth_moving`)."""
     gap: bool = False
     """No plan serves: if nothing fits beside what is held, what is held may go first."""
 
@@ -82,6 +84,8 @@ class Run:
         self._waiting: dict[NodeId, None] = {}
         self._kept = brief.kept
         self._gap = False
+        self._before: Solution | None = None
+        """An optimising run: what stands, as the solver sees it."""
 
     # ---------------------------------------------------------------- offer, bid
 
@@ -195,6 +199,13 @@ class Run:
         """The solver's answer to `token`. `again` is for a second question, `epoch` for the plan."""
         if self.phase is not Phase.SOLVING or token != self.token:
             return []
+        if self.brief.optimise:
+            if isinstance(result, Infeasible) or (self._before is not None and not _worth_moving(self._before, result)):
+                self.phase = Phase.FAILED
+                return []
+            if self._before is None:
+                self._before, self._kept = result, ()
+                return self._solve(again)
         if isinstance(result, Infeasible):
             if self._kept:
                 self._kept = ()
@@ -285,3 +296,12 @@ class Run:
 def _covers(ranges: tuple[tuple[int, int], ...], start: int, end: int) -> bool:
     there = {at for low, high in ranges for at in range(low, high)}
     return all(at in there for at in range(start, end))
+
+
+def _worth_moving(before: Solution, after: Solution) -> bool:
+    """The gate of optimising moves: a quarter cheaper, twice what moving costs, and no copy fewer.
+
+    Moving is priced over ten minutes of requests (`placement_cost.MOVE_BYTES_PER_US`).
+    """
+    old, new = before.cost - before.move, after.cost - after.move
+    return 4 * new <= 3 * old and old - new >= 2 * after.move and after.copies_short <= before.copies_short

@@ -49,6 +49,8 @@ class Solution:
     """The objective (latency, or energy in nanojoules) of everything on the best single node; None where none has room."""
     lower_bound_us: int
     """No placement can be below this; equal to the objective where the search was exhaustive."""
+    move: int
+    """Of the cost, what moving adds."""
     copies_short: int
     """Copies that were asked for and fit nowhere."""
 
@@ -138,6 +140,7 @@ def _described(tables: Tables, chain: Chain, succession: list[list[int]], exhaus
         figures.energy_nj,
         None if single is None else tables.objective(tables.figures(single)),
         bound,
+        figures.move,
         sum(max(0, wanted - len(nodes)) for nodes in succession),
     )
 

@@ -38,8 +38,10 @@ class Planning:
         if wanted != matter.need:
             matter.need, matter.needed_since_us = wanted, now_us
         if wanted is None:
-            matter.run, matter.problem = None, ""
-            return [], None
+            matter.problem = ""
+            return self._better(name, record, matter, stands, now_us)
+        if matter.run is not None and matter.run.brief.optimise:
+            matter.run = None
         if matter.run is not None and matter.run.brief.record.digest != record.digest:
             matter.run = None
         if matter.run is not None:
@@ -48,6 +50,32 @@ class Planning:
         if due is None or due > now_us:
             return [], due
         return self._begin(name, record, wanted, stands, now_us), None
+
+    def _better(
+        self, name: str, record: Record, matter: Matter, stands: Standing | None, now_us: int
+    ) -> tuple[list[Effect], int | None]:
+        """Nothing is missing. Once all was quiet for a while the first planner looks, once, whether it can be bettered (L3)."""
+        ledger, run = self._ledger, matter.run
+        if run is not None and run.brief.optimise and run.brief.record.digest == record.digest:
+            return [], run.deadline_us if run.phase is not Phase.SOLVING else None
+        matter.run = None
+        first = ledger.mesh.planners(name)[0]
+        if stands is None or matter.stands_since_us is None or ledger.shelf.draining or first != ledger.me:
+            return [], None
+        quiet_us = max(matter.stands_since_us, matter.target_seen_us, ledger.mesh.print_changed_us)
+        if matter.optimised_us is not None and matter.optimised_us >= quiet_us:
+            return [], None
+        if matter.optimise_at is None or matter.optimise_at[0] != quiet_us:
+            # A random moment: planners of many deployments do not all move at once.
+            after_us = ledger.timers.optimise_after_us
+            matter.optimise_at = (quiet_us, quiet_us + after_us + ledger.rng.randrange(after_us))
+        due = matter.optimise_at[1]
+        if matter.moved_us is not None:
+            due = max(due, matter.moved_us + ledger.timers.optimise_again_us)
+        if due > now_us:
+            return [], due
+        matter.optimised_us = now_us
+        return self._begin(name, record, Need("optimise", 0), stands, now_us), None
 
     def _due(self, name: str, matter: Matter, wanted: Need) -> int | None:
         order = self._ledger.mesh.planners(name)[:PLANNERS_MAX]
@@ -71,7 +99,11 @@ class Planning:
         generation = ledger.registry.generation(name)
         pairs = repair.unreachable_pairs(ledger.mesh)
         gap = not any(ledger.mesh.servable(plan) for plan in ledger.plans(name))
-        run = Run(ledger.me, Brief(record, generation, wanted.kind, kept, silent, pairs, gap), ledger.rng)
+        run = Run(
+            ledger.me,
+            Brief(record, generation, wanted.kind, kept, silent, pairs, wanted.kind == "optimise", gap),
+            ledger.rng,
+        )
         ledger.matters[name].run = run
         begun = Report("plan.begun", name, {"reason": wanted.kind})
         return [begun, *self._offer(name, run, now_us)]
@@ -138,6 +170,9 @@ class Planning:
     def _after(self, name: str, run: Run, effects: list[Effect], now_us: int) -> list[Effect]:
         """What the end of a run brings."""
         ledger, matter = self._ledger, self._ledger.matters[name]
+        if run.phase is Phase.FAILED and run.brief.optimise:
+            matter.run = None
+            return effects
         if run.phase is Phase.FAILED:
             matter.run, matter.tried_us, matter.problem = None, now_us, run.problem
             return [*effects, Report("plan.impossible", name, {"reason": run.problem})]
@@ -146,6 +181,7 @@ class Planning:
         plan = run.plan
         assert plan is not None
         matter.run, matter.problem = None, ""
+        matter.moved_us = now_us if run.brief.optimise else matter.moved_us
         matter.plans.merge(plan)
         ledger.note(name)
         named = tuple({node: None for span in plan.segments for node in span.succession})

@@ -90,10 +90,10 @@ class Cluster:
 
     # ------------------------------------------------------------ life
 
-    def add(self, n: int, memory: int = 1_000, models: tuple[Digest, ...] = ()) -> NodeId:
+    def add(self, n: int, memory: int = 1_000, models: tuple[Digest, ...] = (), speed: float = 1) -> NodeId:
         """A node joins."""
         node = node_id(bytes([n]) * 16)
-        capacity = Capacity(memory, memory, (("dense", 1_000_000_000),), host=f"host{n}")
+        capacity = Capacity(memory, memory, (("dense", int(speed * 1_000_000_000)),), host=f"host{n}")
         member = Member(node, f"n{n}", State.ALIVE, Boot(1 << 32), 1, (), capacity=capacity, models=models)
         self._boot(node, member, {})
         return node

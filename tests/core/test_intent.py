@@ -340,3 +340,30 @@ def test_timers_have_reasons_that_hold_together() -> None:
     timers = Timers()
     assert timers.unload_after_us < timers.unload_surplus_after_us
     assert timers.reservation_us > timers.planner_step_us
+
+
+def test_a_much_faster_node_is_moved_to_once_and_then_there_is_quiet() -> None:
+    cluster = serving(3)
+    slow = plan_of(cluster)
+    fast = cluster.add(7, speed=10)
+    cluster.run(115 * S)
+    assert plan_of(cluster) == slow
+    cluster.run(180 * S)
+    better = plan_of(cluster)
+    assert better.segments[0].succession[0] == fast
+    epochs = better.epoch
+    for _ in range(100):
+        cluster.run(20 * S)
+        assert cluster.all_servable()
+    assert plan_of(cluster).epoch == epochs == slow.epoch + 1
+    assert cluster.all_serve(2)
+
+
+def test_a_node_that_is_a_little_faster_is_no_reason_to_move() -> None:
+    cluster = serving(3)
+    plan = plan_of(cluster)
+    cluster.add(7, speed=1.2)
+    cluster.run(600 * S)
+    assert plan_of(cluster) == plan
+    moves = [r for node in cluster.nodes for _, r in cluster.peers[node].reports if r.kind == "plan.agreed"]
+    assert len(moves) == 1
