@@ -39,6 +39,7 @@ from meshd.core.sizes import delta_bytes
 from meshd.core.view import State
 
 FACTS_BYTES_ITEM_MAX = 64 * 1024
+YOUNG_US = S // 2
 SERVED_FOR_US = 2 * S
 """A sync not finished in this time has ended: its peer died or its link did."""
 
@@ -63,17 +64,21 @@ class Sync:
         self._dirty: dict[NodeId, None] = {}
         self._serving: dict[NodeId, int] = {}
         self._began: dict[NodeId, int] = {}
+        self._pause_us = YOUNG_US
 
     # ------------------------------------------------------------ when
 
     def start(self) -> None:
-        """The first sync comes with the first member; later ones keep the period."""
-        self._context.timer("sync", 1 + self._rng.randrange(self._context.timers.sync_period_us))
+        """Often while this node is young, for it knows little: the pause doubles from half a second to the period."""
+        self._pause_us = YOUNG_US
+        self._context.timer("sync", self._pause_us + self._rng.randrange(self._pause_us))
 
     def on_period(self) -> None:
         """Timer `sync`: compare with a random live member."""
-        self._context.timer("sync", self.period_us())
         trusted = [n for n in self._members.live if self._usable(self._members.records[n])]
+        if trusted:
+            self._pause_us = min(2 * self._pause_us, self.period_us())
+        self._context.timer("sync", self._pause_us)
         if trusted:
             self.begin(trusted[self._rng.randrange(len(trusted))])
 

@@ -128,3 +128,21 @@ def test_an_idle_node_sends_under_five_hundred_bytes_a_second() -> None:
         before = cluster.network.sent_bytes
         cluster.run_for(60 * S)
         assert (cluster.network.sent_bytes - before) / 60 / nodes <= 500
+
+
+def test_sixty_four_nodes_with_one_seed_are_one_mesh_in_three_seconds() -> None:
+    cluster = Cluster(seed=12, nodes=64, mdns=False, seeds=(0,))
+    cluster.start()
+    cluster.run_until(cluster.agreed, within_us=3 * S, every_us=50 * MS)
+
+
+@pytest.mark.parametrize("loss", [0.1, 0.2, 0.3])
+@pytest.mark.parametrize("nodes", [2, 3, 8])
+def test_loss_alone_kills_nobody(nodes: int, loss: float) -> None:
+    """A short part of the long run in tests/bench: a quarter of a node-hour a cell."""
+    cluster = Cluster(seed=13, nodes=nodes, weather=Weather(loss=loss))
+    cluster.start()
+    cluster.run_until(cluster.agreed, within_us=30 * S)
+    cluster.run_for(15 * MINUTE // nodes)
+    kinds = {report.kind for machine in cluster.machines for _, report in machine.reports}
+    assert "member.dead" not in kinds
