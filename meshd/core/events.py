@@ -312,6 +312,17 @@ class UseBoot:
 
 
 @dataclass(frozen=True, slots=True)
+class Proven:
+    """(node, boot) returned a number to this process: whatever of it is older than what came is refused from now on.
+
+    Without it, datagrams that this node's earlier life received could be replayed to it within the replay window.
+    """
+
+    node: NodeId
+    boot: Boot
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """`node`'s certificate (DER) is on the roster: links to and from it may open. Its key hashes to the id."""
 
@@ -378,6 +389,7 @@ Effect = (
     | Fetch
     | Discard
     | UseBoot
+    | Proven
     | Trust
     | Distrust
     | Publish

@@ -13,7 +13,7 @@ from meshd.core.clones import Clones
 from meshd.core.contact import Contacts
 from meshd.core.context import Context
 from meshd.core.dissemination import Rumours
-from meshd.core.events import DatagramIn, Trust
+from meshd.core.events import DatagramIn, Proven, Trust
 from meshd.core.facts import Facts, Merged
 from meshd.core.ids import Address, Boot, NodeId
 from meshd.core.join import Identify, Joins
@@ -139,6 +139,7 @@ class Reception:
         if not (self._swim.probes.on_ack(record.node, message.number) or fresh):
             return False
         record.verified = datagram.boot
+        self._context.emit(Proven(record.node, datagram.boot))
         self._clones.proved(record.node, datagram.boot, datagram.address, rival=False)
         if datagram.boot > record.boot:
             self._swim.learn(
@@ -250,6 +251,8 @@ class Reception:
         if record is None:
             self._context.report("join.refused", node, reason="the mesh is full")
             return
+        if record.verified != boot:
+            self._context.emit(Proven(node, boot))
         record.verified, record.path = boot, address
         self._touch(node)
         self.take_certificate(record, certificate)

@@ -21,7 +21,7 @@ import trio
 from meshd.config import DATAGRAMS_A_WAKE_MAX, INPUTS_A_WAKE_MAX, PERSISTS_A_BATCH_MAX, SOLVES_AT_ONCE_MAX
 from meshd.core import events
 from meshd.core.events import Command, DatagramIn, Done, Effect, Input, Refused, TimerFired, Token, Woke
-from meshd.core.ids import Boot
+from meshd.core.ids import Boot, NodeId
 from meshd.daemon.board import Board
 from meshd.daemon.inbox import Inbox
 from meshd.daemon.timers import Timers
@@ -51,6 +51,9 @@ class Gossip(Protocol):
 
     def send(self, effect: events.SendDatagram) -> None:
         """Seal and send, or drop: datagrams are lossy."""
+
+    def proven(self, node: NodeId, boot: Boot) -> None:
+        """Refuse from now on what (node, boot) sealed before what came last."""
 
     def use_boot(self, boot: Boot) -> None:
         """Seal as this boot from now on; nothing was sent before the first."""
@@ -170,6 +173,8 @@ class Driver:
                     self._nursery.start_soon(self._solve, effect)
                 case events.UseBoot(boot):
                     shell.gossip.use_boot(boot)
+                case events.Proven(node, boot):
+                    shell.gossip.proven(node, boot)
                 case events.Trust():
                     shell.links.trust(effect)
                 case events.Distrust():

@@ -67,6 +67,10 @@ class Peers:
         """Where link messages and changes go; before `UseBoot`."""
         self._inbox = inbox
 
+    def proven(self, node: NodeId, boot: Boot) -> None:
+        """(node, boot) answered this process: nothing older of it counts."""
+        self.opener.proven(node, boot)
+
     def use_boot(self, boot: Boot) -> None:
         """Seal as `boot` from now on. The first makes the links; a later one (an identity seen elsewhere) keeps them."""
         if not self.booted.is_set():

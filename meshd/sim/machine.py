@@ -285,6 +285,10 @@ class Machine:
         self._sealer = Sealer(self.cluster.keyring, self.node_id, self.boot)
         self._opener = Opener(self.cluster.keyring, self.node_id, self.boot)
 
+    def _proven(self, effect: events.Proven) -> None:
+        assert self._opener is not None
+        self._opener.proven(effect.node, effect.boot)
+
     def _trust(self, effect: events.Trust) -> None:
         assert _identify(effect.certificate) == effect.node, "only a certificate of its key is trusted"
         self.trusted[effect.node] = effect.certificate
@@ -317,6 +321,7 @@ _PERFORM: dict[type, Callable[[Machine, Any], None]] = {
     events.Fetch: Machine._fetch,
     events.Discard: Machine._discard,
     events.UseBoot: Machine._use_boot,
+    events.Proven: Machine._proven,
     events.Trust: Machine._trust,
     events.Distrust: Machine._distrust,
     events.Publish: Machine._publish,

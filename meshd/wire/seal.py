@@ -126,6 +126,15 @@ class Opener:
         """This node raised its boot (its id was seen under another); what it knows of others stays."""
         self._boot = boot
 
+    def proven(self, source: NodeId, boot: Boot) -> None:
+        """(source, boot) answered in this process: what it sealed before that and has not come yet is refused.
+
+        A process that restarted knows no counts, and what its earlier life received could be replayed to it.
+        """
+        for window in self._sources.get(node_bytes(source), []):
+            if window.boot == boot:
+                window.seen = _WINDOW_MASK
+
     def forget(self, source: NodeId) -> None:
         """Drop the windows of a source that is no member any more."""
         self._sources.pop(node_bytes(source), None)

@@ -63,6 +63,9 @@ class FakeGossip:
     def send(self, effect: events.SendDatagram) -> None:
         self.sent.append(effect)
 
+    def proven(self, node: NodeId, boot: Boot) -> None:
+        pass
+
     def use_boot(self, boot: Boot) -> None:
         self.sent.append(boot)
 

@@ -211,3 +211,15 @@ def test_a_keyring_keeps_its_secrets_out_of_logs() -> None:
     assert repr(RING.secrets[0]) not in repr(RING)
     with pytest.raises(MisuseError):
         Keyring(MESH, ())
+
+
+def test_what_was_sealed_before_a_proof_is_refused_after_it() -> None:
+    keyring = Keyring(bytes(16), (bytes(32),))
+    one, two = node_id(bytes(range(16))), node_id(bytes(range(1, 17)))
+    sealer = Sealer(keyring, one, Boot(1))
+    before, proof, after = (sealer.seal(two, body) for body in (b"before", b"proof", b"after"))
+    restarted = Opener(keyring, two, Boot(9))
+    assert isinstance(restarted.open(proof), Opened)
+    restarted.proven(one, Boot(1))
+    assert restarted.open(before) is Refusal.REPLAYED
+    assert isinstance(restarted.open(after), Opened)
