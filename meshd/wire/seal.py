@@ -8,7 +8,9 @@ no nonce is used twice and none comes from a clock. Header and *receiver's* id (
 meant, as in Join) are associated data.
 
 Rule 1: state is kept only after a tag verified. Whoever lacks the key can make this allocate nothing.
-Rule 2: of each source the greatest boot and the one before it have a window of 256 counts; lower boots are refused.
+Rule 2: of each source the greatest boot and the one before it have a window of 256 counts. A lower boot has none: what it
+    sealed is opened and may be a replay. The core refuses it, and tells a node that runs from an older disk, or a clone,
+    of the higher boot: turned away here, such a node would knock for ever and never learn why.
 Rule 3: no clock and no randomness: `net` and the simulator run the same code.
 Rule 4: this says *who sealed it, for whom, and that it did not come before in this process*. A process that restarted
     knows no counts: that (source, boot) is live now is for the core to ask (a Ping with a random number, PROTOCOL 2).
@@ -66,7 +68,6 @@ class Refusal(Enum):
     """Sealed by this node in this boot: a reflection."""
     FORGED = "forged"
     """No key of ours opens it: another key, altered, or meant for another receiver."""
-    OLD_BOOT = "old_boot"
     REPLAYED = "replayed"
     """Its count came before, or is too old to tell."""
     TABLE_FULL = "table_full"
@@ -159,9 +160,8 @@ class Opener:
 
         windows = self._sources.get(source, [])
         window = next((w for w in windows if w.boot == boot), None)
+        is_lower = window is None and bool(windows) and boot < windows[0].boot
         # What the windows rule out costs no decryption.
-        if window is None and windows and boot < windows[0].boot:
-            return Refusal.OLD_BOOT
         if window is not None and not window.is_fresh(count):
             return Refusal.REPLAYED
         if not windows and len(self._sources) >= self._sources_max:
@@ -173,10 +173,11 @@ class Opener:
                 body = aead.decrypt(_nonce(count), datagram[HEADER_BYTES:], data)
             except InvalidTag:
                 continue
-            if window is None:
+            if window is None and not is_lower:
                 window = _Window(boot, aead)
                 self._sources[source] = [window, *windows[:1]]
-            window.mark(count)
+            if window is not None:
+                window.mark(count)
             return Opened(node_id(source), Boot(boot), bool(flags), body)
         return Refusal.FORGED
 

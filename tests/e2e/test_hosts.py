@@ -12,7 +12,7 @@ from meshd.client.inference import Inference
 from meshd.net.key import MeshKey
 from meshd.v1 import admin_pb2 as pb
 from tests.daemon.models import small_bundle
-from tests.e2e.daemons import Daemon, cache_with_rates
+from tests.e2e.hosts import Hosts
 from tests.e2e.relay import Relay, needs_namespaces
 
 BUNDLE = small_bundle()
@@ -20,20 +20,6 @@ X = (np.arange(24, dtype=np.float32) / 8 - 1).reshape(3, 8)
 FOUND_S, SERVED_S = 30.0, 90.0
 
 pytestmark = pytest.mark.e2e
-
-
-class Hosts:
-    """Daemons on the relay's hosts, of one mesh unless told otherwise."""
-
-    def __init__(self, relay: Relay, folder: Path, stack: ExitStack) -> None:
-        self._relay, self._folder, self._stack = relay, folder, stack
-        self._cache = cache_with_rates(folder / "cache")
-        MeshKey.new().save(folder / "mesh.key")
-
-    def start(self, host: int, key: str = "mesh.key", **flags: str) -> Daemon:
-        given = {"bind": "", "gossip_port": "7946", "mesh_key": str(self._folder / key), **flags}
-        daemon = Daemon(self._folder / f"h{host}", self._cache, prefix=self._relay.prefix(host), **given)
-        return self._stack.enter_context(daemon)
 
 
 def copies(status: pb.Status) -> int:
@@ -94,22 +80,26 @@ def test_hosts_find_each_other_by_mdns_and_lose_nothing_when_one_dies_under_load
 
 
 @needs_namespaces
-def test_a_host_with_another_key_stays_out_and_one_without_multicast_joins_by_seed(tmp_path: Path) -> None:
-    with Relay(4, seed=6) as relay, ExitStack() as stack:
+def test_hosts_with_another_key_or_none_stay_out_and_one_without_multicast_joins_by_seed(tmp_path: Path) -> None:
+    with Relay(5, seed=6) as relay, ExitStack() as stack:
         hosts = Hosts(relay, tmp_path, stack)
         MeshKey.new().save(tmp_path / "other.key")
         relay.block_multicast(4)
         one, two, other = hosts.start(1), hosts.start(2), hosts.start(3, key="other.key")
-        far = hosts.start(4, seeds=f"{relay.address(1)}:7946")
-        for daemon in (one, two, other, far):
+        seed = f"{relay.address(1)}:7946"
+        far = hosts.start(4, seeds=seed)
+        none = hosts.start(5, key="there-is-none", seeds=seed)
+        for daemon in (one, two, other, far, none):
             daemon.ready()
         for daemon in (one, two, far):
             daemon.wait_nodes(3, FOUND_S)
-        with other.admin() as admin:
-            assert len(admin.status().nodes) == 1
-            stranger = admin.status().node_id
+        strangers = set()
+        for daemon in (other, none):
+            with daemon.admin() as admin:
+                assert len(admin.status().nodes) == 1
+                strangers.add(admin.status().node_id)
         with one.admin() as admin:
-            assert stranger not in {node.id for node in admin.status().nodes}
+            assert not strangers & {node.id for node in admin.status().nodes}
         relay.happened("multicast_cut")
 
 
