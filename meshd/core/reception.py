@@ -19,6 +19,7 @@ from meshd.core.ids import Address, Boot, NodeId
 from meshd.core.join import Identify, Joins
 from meshd.core.membership import Members, Record
 from meshd.core.messages import (
+    Accusation,
     Ack,
     CertificateAsk,
     CertificateTell,
@@ -125,10 +126,21 @@ class Reception:
             return
         if isinstance(message, Ping):
             self._post.reply(datagram.source, datagram.address, Ack(message.number, self._post.health))
-            if message.accusation is not None and message.accusation.boot > self._context.boot:
-                # Even a replay tells the truth here: that boot was this node's once.
-                self._swim.accused(message.accusation)
+            if message.accusation is not None:
+                self._hear_of_my_boot(message.accusation)
+        elif isinstance(message, Spread):
+            for rumour in message.news.rumours:
+                if rumour.subject == self._context.me:
+                    self._hear_of_my_boot(Accusation(rumour.state, rumour.boot, rumour.incarnation))
         self.joins.invite(datagram.address, datagram.source)
+
+    def _hear_of_my_boot(self, accusation: Accusation) -> None:
+        """A stranger's word for a higher boot is enough: even a replay tells the truth, that boot was this node's once.
+
+        Without it a node on an older disk would never get in: nobody hears its Join, and it hears no member.
+        """
+        if accusation.boot > self._context.boot:
+            self._swim.accused(accusation)
 
     def _proves(self, record: Record, datagram: DatagramIn) -> bool:
         """Does it return a number, and so prove that (source, boot) is there now?"""

@@ -15,6 +15,7 @@ from meshd.core.messages import (
     KeptPeer,
     News,
     Ping,
+    Rumour,
     Spread,
     SyncRoot,
 )
@@ -165,6 +166,13 @@ def test_ten_thousand_strangers_leave_a_bounded_trace() -> None:
     for table, size, limit in me.node.sizes():
         assert size <= limit, table
     assert len(me.node.members.records) == 1
+
+
+def test_a_node_on_an_older_disk_learns_of_its_higher_boot_from_those_who_do_not_let_it_in() -> None:
+    me = Lone()
+    higher = Boot(BOOT + (5 << 32))
+    me.hear("a", Spread(News((Rumour(State.ALIVE, id_of("me"), higher, 0, (address_of("m"),)),))))
+    assert [report.detail["known"] for report in me.reports if report.kind == "boot.raised"] == [higher >> 32]
 
 
 def _returns(me: Lone, name: str, *boots: Boot) -> None:
