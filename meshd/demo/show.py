@@ -14,7 +14,8 @@ from meshd.v1.gossip_pb2 import HOLD_STATE_READY, HoldState, MemberState
 if TYPE_CHECKING:
     from rich.live import Live
 
-_LINES_KEPT = 14
+_TABLE_LINES = 6
+"""What the table takes beside its rows, and a line to breathe."""
 
 
 class Plain:
@@ -64,7 +65,7 @@ class Screen:
 
     def say(self, text: str) -> None:
         """A line under the table."""
-        self._lines = [*self._lines, f"{time.perf_counter() - self._began:5.1f} s  {text}"][-_LINES_KEPT:]
+        self._lines.append(f"{time.perf_counter() - self._began:5.1f} s  {text}")
         self._draw()
 
     def picture(self, status: pb.Status) -> None:
@@ -78,10 +79,12 @@ class Screen:
         from rich.text import Text
 
         assert self._live is not None
+        listed = rows(self._status) if self._status else []
+        room = max(3, self._live.console.size.height - len(listed) - _TABLE_LINES)
         table = Table("node", "state", "segments held", title="the mesh")
-        for name, state, held in rows(self._status) if self._status else ():
+        for name, state, held in listed:
             table.add_row(name, state, held, style=None if state == "alive" else "red")
-        self._live.update(Group(table, Text("\n".join(self._lines))))
+        self._live.update(Group(table, Text("\n".join(self._lines[-room:]), no_wrap=True, overflow="ellipsis")))
 
 
 def rows(status: pb.Status) -> list[tuple[str, str, str]]:

@@ -179,6 +179,7 @@ def _kill(
             told = next(e for e, _ in admin.events() if _accuses(e, node, killed_wall_us))
             suspect_s = killed_s + (told.wall_us - killed_wall_us) / 1e6
             audience.say(f"{entry.name} suspects it after {(suspect_s - killed_s) * 1e3:.0f} ms")
+            audience.picture(admin.status())
         repaired_s = returned_s = None
         took_over = ""
         with _quietly():
