@@ -4,10 +4,13 @@ Numba's own key does not see edits in a file that a kernel calls into, hence the
 name. A folder that cannot be written is no reason to stop: kernels are then compiled anew in every process.
 """
 
+import fcntl
 import hashlib
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -100,6 +103,20 @@ def verify(folder: Path) -> int:
             path.unlink(missing_ok=True)
             removed += 1
     return removed
+
+
+@contextmanager
+def turn(folder: Path, kernel: str) -> Iterator[None]:
+    """Of the processes that want this kernel now one compiles it, and the others find it when their turn comes."""
+    descriptor = None
+    with suppress(OSError):  # Without locks a kernel may be compiled twice, no more.
+        descriptor = os.open(folder / f"{kernel}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # Let go when it closes, or the process ends.
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _cached(folder: Path) -> list[Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshd.kernels.jit import F4, INT, U1, U8, jit, numba
+from meshd.kernels.jit import F4, INT, U1, U8, late, numba
 from meshd.kernels.kernel import Flat, Kernel
 from meshd.kernels.layout import Bits, Octets, Planes
 from meshd.kernels.simd import (
@@ -45,7 +45,7 @@ from meshd.kernels.strips import (
 )
 
 
-@jit(F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
+@late(F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
 def copy_planes(x, out, fill, come, to, first, last):
     """Channels `[first, last)` of all images' channels."""
     flat = come.plane == to.plane == come.height * come.width and come.sh * come.sw * to.sh * to.sw == 1
@@ -67,7 +67,7 @@ def copy_planes(x, out, fill, come, to, first, last):
                 scatter_run(x, source + row_start(come, i, 0), out, target, to.width, to, i, 0)
 
 
-@jit(F4, U8, PLACE, PLACE, INT, INT, INT)
+@late(F4, U8, PLACE, PLACE, INT, INT, INT)
 def pack_planes(x, out, come, to, bottom, first, last):
     """Rows `[first, last)` of all images' rows; `come` has one phase."""
     for tile in range(first, last):
@@ -82,7 +82,7 @@ def pack_planes(x, out, come, to, bottom, first, last):
             pack_strip(x, source + c * come.plane, come.plane, n, to.width, out, target + word, to.words)
 
 
-@jit(F4, U8, PLACE, PLACE, INT, INT)
+@late(F4, U8, PLACE, PLACE, INT, INT)
 def pack_rows(x, out, come, to, first, last):
     """Matrix rows `[first, last)`: channels lie side by side."""
     for row in range(first, last):
@@ -95,7 +95,7 @@ def pack_rows(x, out, come, to, first, last):
             out[row * to.size + word] = bits
 
 
-@jit(U8, F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
+@late(U8, F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
 def unpack_bits(x, out, scratch, fill, come, to, first, last):
     """Rows `[first, last)` of all images' rows."""
     one, two = splat(1, 16, np.float32(1)), splat(1, 16, np.float32(2))
@@ -115,7 +115,7 @@ def unpack_bits(x, out, scratch, fill, come, to, first, last):
                 put_strip(scratch, 0, i * to.width + j, n, to.width, to.width, out, image * to.size + c * to.plane, to)
 
 
-@jit(U8, U8, PLACE, PLACE, INT, INT, INT)
+@late(U8, U8, PLACE, PLACE, INT, INT, INT)
 def copy_bits(x, out, come, to, bottom, first, last):
     """Rows `[first, last)` of all images' rows."""
     for tile in range(first, last):
@@ -128,7 +128,7 @@ def copy_bits(x, out, come, to, bottom, first, last):
             out[target + k] = x[source + k]
 
 
-@jit(F4, U1, F4, numba.types.float32, PLACE, PLACE, INT, INT, INT, INT)
+@late(F4, U1, F4, numba.types.float32, PLACE, PLACE, INT, INT, INT, INT)
 def quantise(x, out, scratch, scale, come, to, bottom, zero, first, last):
     """Rows `[first, last)` of all images' rows, as ONNX QuantizeLinear: nearest, ties to even, saturated; NaN to zero."""
     low, high = splat(1, 16, np.float32(-zero)), splat(1, 16, np.float32(255 - zero))
@@ -159,7 +159,7 @@ def quantise(x, out, scratch, scale, come, to, bottom, zero, first, last):
                 scatter(out, target + j * to.words + four, to.words, n, word)
 
 
-@jit(U1, F4, F4, numba.types.float32, numba.types.float32, PLACE, PLACE, INT, INT, INT)
+@late(U1, F4, F4, numba.types.float32, numba.types.float32, PLACE, PLACE, INT, INT, INT)
 def dequantise(x, out, scratch, fill, scale, come, to, zero, first, last):
     """Rows `[first, last)` of all images' rows."""
     octet, none, step = splat(1, 16, np.int32(255)), splat(1, 16, np.int32(zero)), splat(1, 16, scale)
@@ -199,16 +199,16 @@ class Conversion(Kernel):
         come, to = place(source), place(target)
         if isinstance(target, Planes):
             if isinstance(source, Planes):
-                copy_planes(x, out, target.fill, come, to, first, last)
+                copy_planes()(x, out, target.fill, come, to, first, last)
             elif isinstance(source, Octets):
-                dequantise(x, out, scratch, target.fill, source.scale, come, to, source.zero, first, last)
+                dequantise()(x, out, scratch, target.fill, source.scale, come, to, source.zero, first, last)
             else:
-                unpack_bits(x, out, scratch, target.fill, come, to, first, last)
+                unpack_bits()(x, out, scratch, target.fill, come, to, first, last)
         elif isinstance(target, Octets):
-            quantise(x, out, scratch, target.scale, come, to, target.bottom, target.zero, first, last)
+            quantise()(x, out, scratch, target.scale, come, to, target.bottom, target.zero, first, last)
         elif isinstance(source, Bits):
-            copy_bits(x, out, come, to, target.bottom, first, last)
+            copy_bits()(x, out, come, to, target.bottom, first, last)
         elif isinstance(source, Planes) and source.plane == 1 and target.size == target.words:
-            pack_rows(x, out, come, to, first, last)
+            pack_rows()(x, out, come, to, first, last)
         else:
-            pack_planes(x, out, come, to, target.bottom, first, last)
+            pack_planes()(x, out, come, to, target.bottom, first, last)

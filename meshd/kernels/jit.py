@@ -3,6 +3,7 @@
 Importing this imports Numba, with its cache folder set.
 """
 
+import functools
 import hashlib
 import os
 from collections.abc import Callable
@@ -29,20 +30,33 @@ INT = numba.types.int64
 FLOAT = numba.types.float32
 
 
-def jit(*arguments: Any, result: Any = numba.types.void) -> Callable[[Callable[..., Any]], Any]:
-    """Compile now, for these argument types and no others: a read-only or strided array is refused, not recompiled for."""
+def jit(*arguments: Any, result: Any = numba.types.void, inner: bool = False) -> Callable[[Callable[..., Any]], Any]:
+    """Compile now, for these argument types and no others: a read-only or strided array is refused, not recompiled for.
+
+    `inner`: called by kernels only, never from Python. The wrappers that are not needed are not made, for neither kind:
+    with a dozen numbers in an argument they took a third of the compiling.
+    """
 
     def compile_now(function: Callable[..., Any]) -> Any:
-        options = {"nogil": True, "error_model": "numpy"}
+        options = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "no_cpython_wrapper": inner}
         signature = result(*arguments)
         if FOLDER is None:
             return numba.njit(signature, **options)(function)
-        compiled = numba.njit(signature, cache=True, **options)(function)
-        if compiled.stats.cache_misses:
-            cache.seal(FOLDER)
+        with cache.turn(FOLDER, f"{function.__module__}.{function.__qualname__}"):
+            compiled = numba.njit(signature, cache=True, **options)(function)
+            if compiled.stats.cache_misses:
+                cache.seal(FOLDER)
         return compiled
 
     return compile_now
+
+
+def late(*arguments: Any) -> Callable[[Callable[..., Any]], Callable[[], Any]]:
+    """As `jit`, but compiled when first asked for: the name becomes a function without arguments that gives the kernel.
+
+    For kernels beside each other in a file of which most models need one. A segment asks when it is warmed, before it serves.
+    """
+    return lambda function: functools.cache(lambda: jit(*arguments)(function))
 
 
 def record(kind: type) -> Any:
@@ -50,4 +64,4 @@ def record(kind: type) -> Any:
     return numba.types.NamedUniTuple(INT, len(kind._fields), kind)  # type: ignore[attr-defined]
 
 
-__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U1", "U8", "jit", "numba", "record"]
+__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U1", "U8", "jit", "late", "numba", "record"]

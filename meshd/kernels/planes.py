@@ -71,7 +71,7 @@ class Work(NamedTuple):
 WORK = record(Work)
 
 
-@jit(F4, F4, INT, INT, INT, INT, INT, WORK, PLACE, INT)
+@jit(F4, F4, INT, INT, INT, INT, INT, WORK, PLACE, INT, inner=True)
 def fetch(residual, scratch, lanes, o, channels, t, count, w, come, image):
     """Bring the residual of `channels` outputs from `o` on into the second half of the scratch, a row each."""
     for c in range(channels):
@@ -79,7 +79,7 @@ def fetch(residual, scratch, lanes, o, channels, t, count, w, come, image):
         get_strip(residual, base, come, scratch, (GROUP + c) * lanes, t, count, w.pitch, w.width)
 
 
-@jit(F4, F4, U8, INT, INT, INT, INT, INT, WORK, PLACE, INT)
+@jit(F4, F4, U8, INT, INT, INT, INT, INT, WORK, PLACE, INT, inner=True)
 def leave(scratch, out, bits, lanes, o, channels, t, count, w, to, image):
     """Store a tile of `channels` outputs from `o` on, a row of scratch each, strip by strip or as words of signs."""
     if w.mode == STAGED:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, INT, U8, jit, numba, record
+from meshd.kernels.jit import F4, INT, U8, jit, late, numba, record
 from meshd.kernels.kernel import Flat, Kernel
 from meshd.kernels.layout import Bits, Planes
 from meshd.kernels.simd import (
@@ -104,7 +104,7 @@ def pool_planes(average: bool, step: int) -> Any:
     return pool
 
 
-@jit(U8, U8, POOLING, PLACE, PLACE, INT, INT)
+@late(U8, U8, POOLING, PLACE, PLACE, INT, INT)
 def pool_bits(x, out, w, come, to, first, last):
     """Rows `[first, last)` of all images' rows."""
     for tile in range(first, last):
@@ -150,4 +150,4 @@ class Pool(Kernel):
         if isinstance(to, Planes):
             self._pool(x, out, scratch, to.fill, self.pooling, place(come), place(to), first, last)
         else:
-            pool_bits(x, out, self.pooling._replace(bottom=to.bottom), place(come), place(to), first, last)
+            pool_bits()(x, out, self.pooling._replace(bottom=to.bottom), place(come), place(to), first, last)

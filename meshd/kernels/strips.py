@@ -59,7 +59,7 @@ def place(layout: Planes | Bits | Octets | None) -> Place:
 PLACE = record(Place)
 
 
-@jit(PLACE, INT, INT, result=INT)
+@jit(PLACE, INT, INT, result=INT, inner=True)
 def row_start(p, i, j):
     """Index of element (0, i, j)."""
     u, v = i + p.top, j + p.left
@@ -68,7 +68,7 @@ def row_start(p, i, j):
     return ((u % p.sh) * p.sw + v % p.sw) * p.phase + (u // p.sh) * p.pitch + v // p.sw
 
 
-@jit(F4, INT, F4, INT, INT)
+@jit(F4, INT, F4, INT, INT, inner=True)
 def copy_run(x, source, out, target, count):
     """`count` consecutive floats."""
     for c in range(0, count, 16):
@@ -76,7 +76,7 @@ def copy_run(x, source, out, target, count):
         store_first(out, target + c, 0, n, load_first(1, 16, x, source + c, 0, n))
 
 
-@jit(F4, INT, F4, INT, INT, PLACE, INT, INT)
+@jit(F4, INT, F4, INT, INT, PLACE, INT, INT, inner=True)
 def scatter_run(x, source, out, base, count, p, i, j):
     """`count` consecutive floats to row i from column j of the channel at `base`, whose columns are in `p.sw` phases."""
     for part in range(min(p.sw, count)):
@@ -92,7 +92,7 @@ def scatter_run(x, source, out, base, count, p, i, j):
             out[target + c] = x[source + part + c * p.sw]
 
 
-@jit(F4, INT, INT, INT, INT, INT, F4, INT, PLACE)
+@jit(F4, INT, INT, INT, INT, INT, F4, INT, PLACE, inner=True)
 def put_strip(tile, t0, first, count, pitch, width, out, base, p):
     """Copy positions `[first, first + count)`, held from `tile[t0]`, to one channel of a layout that begins at `base`."""
     q, end = first, first + count
@@ -108,7 +108,7 @@ def put_strip(tile, t0, first, count, pitch, width, out, base, p):
         q += pitch - j
 
 
-@jit(F4, INT, PLACE, F4, INT, INT, INT, INT, INT)
+@jit(F4, INT, PLACE, F4, INT, INT, INT, INT, INT, inner=True)
 def get_strip(x, base, p, tile, t0, first, count, pitch, width):
     """The inverse of `put_strip`; positions that are no elements keep what the tile held."""
     q, end = first, first + count
@@ -124,7 +124,7 @@ def get_strip(x, base, p, tile, t0, first, count, pitch, width):
         q += pitch - j
 
 
-@jit(F4, INT, INT, PLACE, numba.types.float32, INT)
+@jit(F4, INT, INT, PLACE, numba.types.float32, INT, inner=True)
 def fill_pads(out, base, channels, p, fill, inner):
     """Write `fill` between the elements of an image at `base`.
 
@@ -159,7 +159,7 @@ def fill_pads(out, base, channels, p, fill, inner):
         out[base + c * p.plane + p.sh * p.sw * p.phase : base + (c + 1) * p.plane] = fill
 
 
-@jit(U8, INT, PLACE, INT)
+@jit(U8, INT, PLACE, INT, inner=True)
 def clear_pads(out, base, p, bottom):
     """Write zero words between the positions of an image of bits at `base`."""
     w = p.words
@@ -172,7 +172,7 @@ def clear_pads(out, base, p, bottom):
             out[line + (p.left + p.width) * w : line + p.pitch * w] = 0
 
 
-@jit(U1, INT, PLACE, INT, INT)
+@jit(U1, INT, PLACE, INT, INT, inner=True)
 def fill_octets(out, base, p, bottom, zero):
     """Write the zero point between the positions of an image of octets at `base`, and after each one's last channel."""
     s = p.words
@@ -190,7 +190,7 @@ def fill_octets(out, base, p, bottom, zero):
                     out[start + p.channels : start + s] = octet
 
 
-@jit(F4, INT, INT, INT, INT, U8, INT, INT)
+@jit(F4, INT, INT, INT, INT, U8, INT, INT, inner=True)
 def pack_strip(x, start, stride, channels, count, out, target, words):
     """Signs of `count` positions, `channels` (at most 64) of them `stride` apart, as words `words` apart from `target`."""
     zero, none = splat(1, 16, np.float32(0)), splat(1, 16, np.uint32(0))

@@ -79,7 +79,8 @@ def _hard_swish(c: Call) -> Bind:
     if _is_compiled(c):
         from meshd.engine.activations import hard_swish
 
-        return lambda ins, outs: partial(hard_swish, ins[0].reshape(-1), outs[0].reshape(-1), sixth, half, zero, one)
+        do = hard_swish()
+        return lambda ins, outs: partial(do, ins[0].reshape(-1), outs[0].reshape(-1), sixth, half, zero, one)
 
     def bind(ins: Any, outs: Any) -> Any:
         x, y = ins[0], outs[0]
@@ -125,7 +126,8 @@ def _leaky(c: Call) -> Bind:
     if _is_compiled(c):
         from meshd.engine.activations import leaky_relu
 
-        return lambda ins, outs: partial(leaky_relu, ins[0].reshape(-1), outs[0].reshape(-1), alpha)
+        do = leaky_relu()
+        return lambda ins, outs: partial(do, ins[0].reshape(-1), outs[0].reshape(-1), alpha)
 
     def bind(ins: Any, outs: Any) -> Any:
         x, y = ins[0], outs[0]

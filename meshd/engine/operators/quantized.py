@@ -39,7 +39,7 @@ def _quantize(c: Call) -> Bind:
     if pair is not None and source is not None and source.dtype == "float32":
         from meshd.engine.activations import quantize
 
-        info, do = np.iinfo(dtype), quantize[dtype.name]
+        info, do = np.iinfo(dtype), quantize[dtype.name]()
         edges = np.float32(info.min), np.float32(info.max)
         return lambda ins, outs: partial(do, ins[0].reshape(-1), outs[0].reshape(-1), *pair, *edges)
 
@@ -58,7 +58,7 @@ def _dequantize(c: Call) -> Bind:
     if pair is not None and source is not None:
         from meshd.engine.activations import dequantize
 
-        do = dequantize[source.dtype]
+        do = dequantize[source.dtype]()
         return lambda ins, outs: partial(do, ins[0].reshape(-1), outs[0].reshape(-1), *pair)
 
     def function(x: Array, scale: Array, zero: Array | None = None) -> Any:
