@@ -231,6 +231,7 @@ class Supervisor:
         )
         capacity = replace(capacity, rates=measured.rates, numeric=measured.numeric)
         self.driver.inbox.answer(events.Measured(capacity))
+        await self._measuring.ended()
 
     async def _mend_signatures(self) -> None:
         while True:

@@ -36,10 +36,12 @@ class Rates:
 
 def rates() -> Rates:
     """Measure this device."""
+    # Binary kernels are compiled first: the demo, which starts at the same time, compiles its convolutions meanwhile.
+    classes = (_binary(), _dense(), _sparse(), _int8())
     steps = 1 / _seconds_a_step()
     memory = _memory_rate()
     found = {"steps": steps, "memory": memory}
-    for kind, segment, graph in (_dense(), _sparse(), _binary(), _int8()):
+    for kind, segment, graph in classes:
         (cost,) = cuts.costs(graph)
         macs = dict(cost.macs)
         rest = macs["steps"] / steps + macs["memory"] / memory
@@ -47,6 +49,14 @@ def rates() -> Rates:
         took = _seconds(segment)
         found[kind] = macs[kind] / max(took - rest, took / 4)
     return Rates({k: max(1, round(v)) for k, v in sorted(found.items())}, "fma" if registry.compiled() else "numpy")
+
+
+def forms() -> None:
+    """Measure how fast each form of a sparse layer is here, so that later processes choose by that."""
+    if registry.compiled():
+        from meshd.kernels.forms import measure
+
+        measure()
 
 
 def _seconds(segment: Segment) -> float:

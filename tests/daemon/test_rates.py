@@ -11,6 +11,7 @@ import trio
 from meshd.daemon import rates
 from meshd.daemon.device import machine, memory_budget_bytes, own_addresses
 from meshd.daemon.rates import Measured, Measuring, parse
+from meshd.engine import measure
 
 KEPT = {"rates": {"dense": 2_000, "binary": 9_000}, "numeric": "fma"}
 
@@ -23,7 +24,7 @@ def test_what_the_child_prints_is_checked() -> None:
 
 
 def test_kept_rates_are_used_without_measuring(tmp_path: Path) -> None:
-    (tmp_path / "rates.json").write_text(json.dumps({"key": rates._key(), **KEPT}))
+    (tmp_path / "rates.json").write_text(json.dumps({"key": rates._key(), "forms": True, **KEPT}))
     probe = (
         "import sys; from pathlib import Path; from meshd.daemon.rates import main; main(Path(sys.argv[1]));"
         "assert 'numba' not in sys.modules"
@@ -52,3 +53,17 @@ def test_addresses_are_what_is_bound_or_never_none() -> None:
     assert [str(a) for a in own_addresses("127.0.0.1", 7, (), ())] == ["127.0.0.1:7"]
     assert [str(a) for a in own_addresses("", 7, ("nonesuch*",), ())] == ["127.0.0.1:7"]
     assert len(machine()) == 16
+
+
+def test_forms_are_measured_once_and_after_the_rates_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told_before: list[str] = []
+    monkeypatch.setattr(measure, "rates", lambda: measure.Rates({"dense": 2_000}, "fma"))
+    monkeypatch.setattr(measure, "forms", lambda: told_before.append(capsys.readouterr().out))
+    monkeypatch.setattr(rates.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(rates, "NICE", 0)
+    for _ in range(2):
+        rates.main(tmp_path)
+    assert [parse(out) for out in told_before] == [Measured((("dense", 2_000),), "fma")]
+    assert parse(capsys.readouterr().out) == Measured((("dense", 2_000),), "fma")
