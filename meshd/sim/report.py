@@ -3,6 +3,7 @@
 from typing import Any
 
 from meshd.sim.meter import ms, quantile
+from meshd.sim.requests import Requests
 from meshd.sim.run import Outcome
 
 
@@ -34,12 +35,27 @@ def document(outcome: Outcome) -> dict[str, Any]:
         },
         "view_sizes": len(meter.sizes),
         "heal_ms": _quantiles(meter.heal_us),
+        "requests": _requests(outcome.requests),
         "faults": {name: outcome.course.happened[name] for name in outcome.options.faults},
         "invariants": {
-            "checked": sum(outcome.checkers.checked.values()) + sum(outcome.intent_checkers.checked.values()),
+            "checked": sum(outcome.checkers.checked.values())
+            + sum(outcome.intent_checkers.checked.values())
+            + outcome.requests.checked.total(),
             "broken": outcome.broken,
         },
         "replay": outcome.options.command(),
+    }
+
+
+def _requests(requests: Requests) -> dict[str, Any]:
+    """`added_ms` is over the disturbed ones only: over all of them its median would be nothing."""
+    return {
+        "sent": requests.sent,
+        "failed": requests.failed,
+        "wrong": requests.wrong,
+        "orphaned": requests.orphaned,
+        "added_ms": _quantiles(requests.added_us()),
+        "failures": dict(sorted(requests.failures.items())),
     }
 
 

@@ -15,11 +15,15 @@ from meshd.sim.checkers_intent import IntentCheckers
 from meshd.sim.cluster import Cluster
 from meshd.sim.faults import FAULTS, Course, calm
 from meshd.sim.meter import Meter
+from meshd.sim.plane import Planes
+from meshd.sim.requests import Requests
 from meshd.sim.workload import REST_US, Workload
 
 DEPLOYMENTS_SIMULATED_MAX = 64
 CALM_US = 60 * S
 """After the faults: by then nobody live is suspect anywhere (M7)."""
+TRAFFIC_CALM_US = 10 * S
+"""Before the faults requests run this long undisturbed: what faults add is measured from that."""
 SETTLE_US = 60 * S
 """After that: by then all digests are equal (M8), by anti-entropy at the latest."""
 
@@ -71,6 +75,7 @@ class Outcome:
     course: Course
     workload: Workload
     intent_checkers: IntentCheckers
+    requests: Requests
     broken: list[str] = field(default_factory=list)
     """Invariants that failed, in words; the first ends the run."""
     invariant: str = ""
@@ -84,13 +89,22 @@ def run(options: Options) -> Outcome:
     cluster = Cluster(options.seed, options.nodes, timers=options.timers or PROFILES[options.profile])
     checkers, meter = Checkers(), Meter(cluster)
     cluster.watchers += [checkers.check, meter.watch]
-    cluster.on_crash, cluster.network.on_split, cluster.network.on_heal = meter.crashed, meter.split, meter.healed
+    cluster.network.on_split, cluster.network.on_heal = meter.split, meter.healed
+    planes = Planes(cluster)
+
+    def crashed(index: int) -> None:
+        meter.crashed(index)
+        planes.crashed(index)
+
+    cluster.on_crash = crashed
     meter.start()
     workload, intent_checkers = Workload(cluster, options.deployments), IntentCheckers()
+    requests = Requests(planes, workload.names)
     if options.deployments:
         workload.prepare()
-        cluster.watchers.append(intent_checkers.check)
-    outcome = Outcome(options, cluster, meter, checkers, Course(cluster, 0), workload, intent_checkers)
+        cluster.watchers += [intent_checkers.check, requests.watch_node, planes.watch]
+        planes.watchers.append(requests.watch)
+    outcome = Outcome(options, cluster, meter, checkers, Course(cluster, 0), workload, intent_checkers, requests)
     try:
         _phases(options, outcome)
     except BrokenError as error:
@@ -111,6 +125,9 @@ def _phases(options: Options, outcome: Outcome) -> None:
     if options.deployments:
         outcome.workload.deploy()
         _at_rest(outcome)
+        outcome.requests.start()
+        cluster.run_for(TRAFFIC_CALM_US)
+        outcome.requests.is_calm = False
     outcome.course = course = Course(cluster, cluster.clock.now_us + int(options.minutes * MINUTE))
     for name, value in options.faults.items():
         FAULTS[name](course, value)
@@ -118,7 +135,9 @@ def _phases(options: Options, outcome: Outcome) -> None:
     outcome.missing = [name for name in options.faults if not course.happened[name]]
 
     calm(course)
+    outcome.requests.running = False
     cluster.run_for(CALM_US)
+    outcome.requests.stop()
     for machine in cluster.up:
         for other in cluster.up:
             state = cluster.sees(machine, other)
