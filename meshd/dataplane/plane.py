@@ -27,7 +27,7 @@ from meshd.dataplane.budget import Budget
 from meshd.dataplane.entry import Outputs, Pieces, Waiting, merge, share
 from meshd.dataplane.links import Buffer, Holder, Links, Signatures, Ticket
 from meshd.dataplane.meters import Meters, Statistics
-from meshd.dataplane.worker import Costs, Pool
+from meshd.dataplane.worker import Costs, Pool, end_process
 from meshd.errors import InvalidError, MeshdError
 
 TIMER_GRAIN_US = 5 * MS
@@ -116,7 +116,8 @@ class DataPlane:
         inputs : raw little-endian bytes of every input of the signature, in its order, already checked against it
         batch : items in the leading dimension
         deadline_us : remaining; 0 is `REQUEST_DEADLINE_US`
-        on_hang_up : is given what to call when the client goes away (gRPC's `context.add_callback`)
+        on_hang_up : is given what to call when the client goes away (gRPC's `context.add_callback`); returns False where it
+            has gone already
 
         Raises
         ------
@@ -133,7 +134,9 @@ class DataPlane:
             for turn, part in enumerate(share(pieces, batch, counts)):
                 waits.append(self._begin(deployment, part, counts[turn], deadline_us, turn))
             if on_hang_up is not None and any(w.outcome is None for w in waits):
-                on_hang_up(lambda: self._hang_up(waits))
+                there = on_hang_up(lambda: self._hang_up(waits))
+                if there is False:
+                    self._hang_up(waits)
             outcome = self._all(waits)
         finally:
             self._hang_up(waits)
@@ -376,7 +379,10 @@ class DataPlane:
                 if due_us is None or due_us > now_us:
                     wait_us = S if due_us is None else max(due_us - now_us, TIMER_GRAIN_US)
                     self._timer.wait(wait_us / S)
-            self._step(self._journey.due)
+            try:
+                self._step(self._journey.due)
+            except BaseException as error:  # noqa: BLE001  Without this thread no deadline would ever come.
+                end_process(error)
 
     def close(self) -> None:
         """End the threads; requests in flight end as UNAVAILABLE."""

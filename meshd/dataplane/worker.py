@@ -1,9 +1,12 @@
 """The threads that compute: one a core, one queue, bounded by time and by count.
 
 Rule 1: who submits is never made to wait; whether the queue is too long was decided before, from `queue_us`.
-Rule 2: a job never raises; what fails is told where the job came from.
+Rule 2: a job never raises; what fails is told where the job came from. One that raises is a bug, and ends the process: a pool
+that goes on with a thread less would let requests wait for their deadlines, and nobody would know why.
 """
 
+import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -11,6 +14,9 @@ from dataclasses import dataclass
 
 from meshd.config import MS, QUEUE_JOBS_MAX
 from meshd.core.ids import SegmentId
+from meshd.errors import Exit
+
+log = logging.getLogger(__name__)
 
 SEGMENTS_KNOWN_MAX = 1_024
 COST_UNKNOWN_US = 5 * MS
@@ -56,6 +62,16 @@ class Costs:
         known[size] = took_us if before is None else before + (took_us - before) / 8
 
 
+def end_process(error: BaseException) -> None:
+    """End the process because of a bug on one of its threads: told in full on the log, then at once; systemd restarts it.
+
+    NB not by raising: only the main thread's exceptions end a process, and it may be anywhere.
+    """
+    log.critical("a bug on thread %s: this process ends", threading.current_thread().name, exc_info=error)
+    logging.shutdown()
+    os._exit(Exit.FAILURE)
+
+
 @dataclass(slots=True)
 class _Job:
     cost_us: int
@@ -63,9 +79,16 @@ class _Job:
 
 
 class Pool:
-    """`cores` threads and their queue. Ends with `close`, after the jobs that run; those that wait are dropped."""
+    """`cores` threads and their queue. Ends with `close`, after the jobs that run; those that wait are dropped.
 
-    def __init__(self, cores: int) -> None:
+    Parameters
+    ----------
+    cores : threads; at least one is made
+    on_bug : told what a job raised, on the thread it ran on
+    """
+
+    def __init__(self, cores: int, on_bug: Callable[[BaseException], None] = end_process) -> None:
+        self._on_bug = on_bug
         self._ready = threading.Condition(threading.Lock())
         self._jobs: deque[_Job] = deque()
         self._waiting_us = 0
@@ -111,6 +134,8 @@ class Pool:
                 self._running += 1
             try:
                 job.run()
+            except BaseException as error:  # noqa: BLE001  A bug, whatever it is: rule 2.
+                self._on_bug(error)
             finally:
                 with self._ready:
                     self._running_us -= job.cost_us

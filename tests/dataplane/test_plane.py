@@ -233,6 +233,13 @@ def test_a_part_that_fails_ends_the_whole(mesh_of: MeshOf) -> None:
     assert mesh.door.plane.counts()["in_flight"] == 0
 
 
+def test_a_client_that_went_before_anybody_could_be_told_is_not_waited_for(mesh_of: MeshOf) -> None:
+    mesh = mesh_of([["a"]])
+    mesh.silent["a"] = None
+    with pytest.raises(RequestFailedError, match="cancelled"):
+        mesh.door.plane.infer("m", [bytes(4 * WIDTH)], 1, 10 * S, lambda act: False)
+
+
 def test_who_hangs_up_is_woken_and_the_holders_are_told(mesh_of: MeshOf) -> None:
     mesh = mesh_of([["a"]])
     there, gate = threading.Event(), threading.Event()

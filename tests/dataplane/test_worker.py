@@ -1,6 +1,11 @@
 """What a job is expected to cost, and the pool's queue."""
 
+import queue
+import subprocess
+import sys
 import threading
+
+import pytest
 
 from meshd.config import QUEUE_JOBS_MAX
 from meshd.core.ids import Digest, SegmentId
@@ -56,3 +61,44 @@ def test_the_queue_is_told_as_time_and_bounded_by_count() -> None:
         gate.set()
         pool.close()
     assert not pool.submit(10, lambda: None)
+
+
+class Segment:
+    """A fake's worst: it does not only fail, it breaks its thread."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def run(self) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [AssertionError("impossible"), KeyError("leg"), SystemExit(3)], ids=repr)
+def test_what_a_job_raises_is_a_bug_and_is_told_on_its_thread(error: BaseException) -> None:
+    told: queue.Queue[tuple[BaseException, str]] = queue.Queue()
+    pool = Pool(1, lambda bug: told.put((bug, threading.current_thread().name)))
+    try:
+        assert pool.submit(1000, Segment(error).run)
+        assert told.get(timeout=10) == (error, "meshd-compute-0")
+        done = threading.Event()
+        assert pool.submit(1000, done.set)
+        assert done.wait(10), "where a bug does not end the process, the thread still works"
+    finally:
+        pool.close()
+
+
+BUG = """
+from meshd.dataplane.worker import Pool
+pool = Pool(2)
+pool.submit(1, lambda: {}["nothing under this key"])
+for thread in pool._threads:
+    thread.join()
+"""
+
+
+def test_a_bug_ends_the_process_and_says_where_it_was() -> None:
+    ended = subprocess.run([sys.executable, "-c", BUG], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1, "systemd's Restart=on-failure starts it again"
+    assert "a bug on thread meshd-compute-" in ended.stderr
+    assert "KeyError: 'nothing under this key'" in ended.stderr
+    assert ended.stdout == ""
