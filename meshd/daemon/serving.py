@@ -17,7 +17,7 @@ from meshd.core.ids import Address, SegmentId
 from meshd.daemon.doctor import Doctor
 from meshd.daemon.metrics import MetricsServer
 from meshd.daemon.servers import listen_tcp, listen_unix, make_server
-from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, AdminService
+from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, add_admin
 from meshd.daemon.services.admin import Desk as AdminDesk
 from meshd.daemon.services.client import add_client_services
 from meshd.daemon.services.inference import THREADS
@@ -25,7 +25,6 @@ from meshd.daemon.services.inference import Desk as InferenceDesk
 from meshd.daemon.services.roles import Gate, Role
 from meshd.errors import UnavailableError
 from meshd.v1 import admin_pb2 as pb
-from meshd.v1 import admin_pb2_grpc
 
 if TYPE_CHECKING:
     from meshd.daemon.supervisor import Supervisor
@@ -99,6 +98,7 @@ class Servers:
         path = listen_unix(server, prepared.settings.admin_socket)
         self._listeners.append(pb.Listener(role="admin", address=path))
         desk = AdminDesk(
+            gate=Gate(Role.OPERATOR, prepared.tokens.role),
             board=daemon.board,
             library=prepared.library,
             tokens=prepared.tokens,
@@ -109,7 +109,7 @@ class Servers:
             listeners=self._listeners,
             mesh_id=prepared.mesh_id,
         )
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(AdminService(desk), server)  # type: ignore[no-untyped-call]
+        add_admin(server, desk)
         server.start()
         self._servers.append(server)
 

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import grpc
 
@@ -13,11 +12,11 @@ from meshd.core.view import View
 from meshd.daemon.board import Board
 from meshd.daemon.library import Library
 from meshd.daemon.servers import listen_unix, make_server
-from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, AdminService, Desk
+from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, Desk, add_admin
+from meshd.daemon.services.roles import Gate, Role
 from meshd.daemon.store import Store
 from meshd.daemon.tokens import Tokens
 from meshd.v1 import admin_pb2 as pb
-from meshd.v1 import admin_pb2_grpc
 from tests.daemon.pictures import view
 
 
@@ -36,16 +35,18 @@ class FakeOperator:
 class FakeDaemon:
     """Everything behind one admin socket."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, local: Role = Role.OPERATOR) -> None:
         self.socket = folder / "admin.sock"
         self.board, self.operator, self.announced = Board(view()), FakeOperator(), 0
         self.library = Library(folder)
         self.store = Store(folder, lambda key, value: json.dumps(value).encode(), lambda key, raw: json.loads(raw))
         self.findings: Sequence[pb.Finding] = ()
+        tokens = Tokens(self.store)
         desk = Desk(
+            gate=Gate(local, tokens.role),
             board=self.board,
             library=self.library,
-            tokens=Tokens(self.store),
+            tokens=tokens,
             operator=self.operator,
             kernels=lambda segment: {"binary": 1},
             diagnose=self.diagnose,
@@ -55,8 +56,7 @@ class FakeDaemon:
         )
         self.server: grpc.Server = make_server(24, MESSAGE_BYTES_MAX, "admin")
         listen_unix(self.server, self.socket)
-        service: Any = AdminService(desk)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(service, self.server)  # type: ignore[no-untyped-call]
+        add_admin(self.server, desk)
         self.server.start()
 
     def diagnose(self, view: View) -> Sequence[pb.Finding]:
@@ -72,9 +72,9 @@ class FakeDaemon:
 
 
 @contextmanager
-def fake_daemon(folder: Path) -> Iterator[FakeDaemon]:
+def fake_daemon(folder: Path, local: Role = Role.OPERATOR) -> Iterator[FakeDaemon]:
     """A daemon's admin side until the end of the block."""
-    daemon = FakeDaemon(folder)
+    daemon = FakeDaemon(folder, local)
     try:
         yield daemon
     finally:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
 
 from meshd.client.admin import Admin, find_socket
 from meshd.config import WATCHERS_MAX
@@ -15,6 +16,7 @@ from meshd.core import events
 from meshd.core.events import Refused
 from meshd.core.plan import Objective
 from meshd.daemon.servers import listen_unix, make_server
+from meshd.daemon.services.roles import Role
 from meshd.errors import ConflictError, Exit, InvalidError, MisuseError, NotFoundError, UnavailableError
 from meshd.v1 import admin_pb2 as pb
 from meshd.v1 import admin_pb2_grpc
@@ -52,6 +54,20 @@ def test_a_living_daemons_socket_is_not_taken_over_and_a_stale_one_is(daemon: Fa
     with pytest.raises(UnavailableError, match="--runtime-dir"):
         listen_unix(other, tmp_path / ("x" * 120))
     other.stop(0)
+
+
+METHODS = list(pb.DESCRIPTOR.services_by_name["AdminService"].methods)
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda method: str(method.name))
+def test_no_method_answers_a_caller_without_the_role(tmp_path: Path, method: MethodDescriptor) -> None:
+    with fake_daemon(tmp_path, Role.CLIENT) as daemon, grpc.insecure_channel(f"unix:{daemon.socket}") as channel:
+        make = channel.stream_stream if method.client_streaming else channel.unary_stream
+        call = make(f"/{method.containing_service.full_name}/{method.name}")
+        with pytest.raises(grpc.RpcError, match="needs the role operator; the caller has client") as caught:
+            list(call(iter([b""]) if method.client_streaming else b"", timeout=20))
+        assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+        assert (daemon.operator.commands, daemon.announced) == ([], 0)
 
 
 def test_status_tells_the_view(admin: Admin) -> None:

@@ -1,7 +1,8 @@
 """`meshd.v1.AdminService`: what `meshctl` asks, answered from the board, the library and the driver.
 
 Rule 1: sync gRPC on threads of its own; at most `WATCHERS_MAX` streams, so that they never starve the short calls.
-Rule 2: only on a unix socket; whoever may open it may do everything.
+Rule 2: only on a unix socket; whoever may open it may do everything. The gate is asked all the same, before every call: a
+server on which that were not so could not be added by mistake.
 Rule 3: nothing is decided here: commands go to the core, and its refusals are told as they are.
 """
 
@@ -10,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import grpc
 
@@ -32,6 +33,7 @@ from meshd.daemon.board import Board
 from meshd.daemon.library import Entry, Library
 from meshd.daemon.services.models import layer_costs, model_layers, model_ports, order
 from meshd.daemon.services.picture import Kernels, status
+from meshd.daemon.services.roles import Gate
 from meshd.daemon.services.statuses import answers, streams
 from meshd.daemon.tokens import Tokens
 from meshd.errors import ConflictError, Exit, InvalidError, MeshdError, MisuseError, NotFoundError, UnavailableError
@@ -55,6 +57,7 @@ class Operator(Protocol):
 class Desk:
     """All the service works with."""
 
+    gate: Gate
     board: Board
     library: Library
     tokens: Tokens
@@ -274,6 +277,29 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
         return pb.RemoveTokenResponse()
 
 
+def add_admin(server: grpc.Server, desk: Desk) -> None:
+    """Serve the admin API on `server`, whose threads are `WATCHERS_MAX` more than its short calls need."""
+    service: Any = _Guarded(AdminService(desk), desk.gate)
+    admin_pb2_grpc.add_AdminServiceServicer_to_server(service, server)  # type: ignore[no-untyped-call]
+
+
+class _Guarded:
+    """The service behind the gate: no handler can be reached without it."""
+
+    def __init__(self, service: AdminService, gate: Gate) -> None:
+        self._service, self._gate = service, gate
+
+    def __getattr__(self, name: str) -> Callable[[Any, grpc.ServicerContext], Any]:
+        act, path = getattr(self._service, name), f"/{_SERVICE}/{name}"
+
+        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+            self._gate.check(path, context)
+            return act(request, context)
+
+        return handle
+
+
+_SERVICE = "meshd.v1.AdminService"
 _REFUSALS: dict[str, type[MeshdError]] = {
     Exit.USAGE.name: MisuseError,
     Exit.NOT_FOUND.name: NotFoundError,
