@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("meshd.cli.meshd.demo", "See it all on this machine: find, place, serve, kill, survive."),
     "bench": ("meshd.cli.meshd.bench", "Measure this machine."),
     "model": ("meshd.cli.meshd.model", "Check a model before it is deployed: does it run, cut, agree?"),
+    "compress": ("meshd.cli.meshd.compress", "Make a model small: prune, quantise, and say what it cost."),
     "key": ("meshd.cli.meshd.key", "Make, show or take over the mesh key."),
 }
 """Subcommand to the module that defines it as `command`, and its line in the help."""
