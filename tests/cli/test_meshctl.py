@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -70,10 +71,16 @@ def _steady(value: Any) -> Any:
         ("token", ["token", "create", "laptop"], 0),
         ("token_list", ["token", "ls"], 0),
         ("diagnosis", ["doctor"], 7),
+        ("done_drain", ["node", "drain", "--yes"], 0),
+        ("done_undrain", ["node", "drain", "--off"], 0),
+        ("done_retire", ["retire", "fashion", "--yes"], 0),
+        ("done_model_rm", ["model", "rm", "small", "--yes"], 0),
+        ("done_token_rm", ["token", "rm", "laptop", "--yes"], 0),
+        ("done_wait", ["wait", "--nodes", "2", "--deployment", "fashion"], 0),
     ],
 )
 def test_json_is_what_it_was(daemon: FakeDaemon, name: str, words: list[str], code: int) -> None:
-    if name == "token_list":
+    if name in ("token_list", "done_token_rm"):
         meshctl(daemon, "token", "create", "laptop")
     result = meshctl(daemon, *words, "-o", "json")
     assert result.exit_code == code, result.output
@@ -217,6 +224,31 @@ def test_model_push_converts_here_and_sends_what_is_missing(daemon: FakeDaemon, 
     (tmp_path / "junk.onnx").write_bytes(b"junk")
     assert meshctl(daemon, "model", "push", str(tmp_path / "junk.onnx")).exit_code == 1
     assert meshctl(daemon, "model", "push", str(file), "--dim", "N").exit_code == 2
+
+
+def _commands(group: click.Command, *path: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    if not isinstance(group, click.Group):
+        yield path, group
+        return
+    with click.Context(group) as ctx:
+        for name in group.list_commands(ctx):
+            found = group.get_command(ctx, name)
+            assert found is not None
+            yield from _commands(found, *path, name)
+
+
+def test_every_command_prints_json() -> None:
+    found = dict(_commands(main))
+    assert len(found) > len(COMMANDS), "groups are walked"
+    without = [path for path, each in found.items() if "-o" not in [opt for p in each.params for opt in p.opts]]
+    assert without == []
+
+
+def test_what_a_command_did_is_said_on_stderr_and_printed_for_programs_only(daemon: FakeDaemon) -> None:
+    assert meshctl(daemon, "retire", "fashion", "--yes").stdout == ""
+    result = meshctl(daemon, "node", "drain", "--yes", "-o", "yaml")
+    assert 'kind: "Done"\naction: "drain"' in result.stdout
+    assert result.stderr == "done\n"
 
 
 def test_every_command_has_help() -> None:

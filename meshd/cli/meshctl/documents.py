@@ -19,6 +19,11 @@ def document(kind: str, **content: Any) -> Document:
     return {"apiVersion": API_VERSION, "kind": kind, **content}
 
 
+def done(action: str, subject: str | None, detail: str, **more: Any) -> Document:
+    """Kind `Done`: a command that changes something, or waits, ended well. `detail` is for people and may change."""
+    return document("Done", action=action, subject=subject, detail=detail, **more)
+
+
 def status(told: pb.Status) -> Document:
     """Kind `Status`."""
     return document(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from meshd.cli.meshctl.output import Table, count, output_option, say, show, size, socket_option
+from meshd.cli.meshctl.output import Table, count, output_option, say, show, size, socket_option, tell
 from meshd.errors import MisuseError
 
 if TYPE_CHECKING:
@@ -73,15 +73,19 @@ def show_model(model: str, socket: str | None, output: str) -> None:
 @click.argument("model")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @socket_option
-def remove(model: str, yes: bool, socket: str | None) -> None:
+@output_option
+def remove(model: str, yes: bool, socket: str | None, output: str) -> None:
     """Remove a MODEL that no deployment uses from this node's disk."""
+    from meshd.cli.meshctl import documents
     from meshd.client.admin import Admin, find_socket
 
     with Admin(find_socket(socket)) as admin:
         found = admin.model(model).summary
         if not yes:
             click.confirm(f"Remove {found.name} ({size(found.weight_bytes)}) from this node?", abort=True, err=True)
-        say(f"removed {found.name}: {size(admin.remove_model(found.digest))} freed")
+        freed_bytes = admin.remove_model(found.digest)
+    detail = f"removed {found.name}: {size(freed_bytes)} freed"
+    tell(documents.done("model rm", found.digest, detail, name=found.name, freed_bytes=freed_bytes), output)
 
 
 def _bundle(file: Path, name: str, dims: Sequence[str]) -> "Bundle":

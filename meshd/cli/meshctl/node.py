@@ -9,12 +9,12 @@ from meshd.cli.meshctl.output import (
     Table,
     count,
     output_option,
-    say,
     show,
     show_each,
     size,
     socket_option,
     span,
+    tell,
     watch_option,
 )
 from meshd.cli.meshctl.status import nodes_table
@@ -66,7 +66,8 @@ def show_node(node: str | None, socket: str | None, output: str) -> None:
 @click.option("--timeout", "timeout_s", default=180.0, show_default=True, help="Seconds to wait for it to be empty.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @socket_option
-def drain(node: str | None, off: bool, timeout_s: float, yes: bool, socket: str | None) -> None:
+@output_option
+def drain(node: str | None, off: bool, timeout_s: float, yes: bool, socket: str | None, output: str) -> None:
     """Let this machine's node give up all it holds in good order, as before maintenance.
 
     Other nodes take over first. NODE, if given, must be this one: a drain is asked at the node itself.
@@ -80,7 +81,8 @@ def drain(node: str | None, off: bool, timeout_s: float, yes: bool, socket: str 
             raise MisuseError(f"{node} is another node; run this command there")
         if not off and not yes:
             click.confirm("Give up everything this node serves?", abort=True, err=True)
-        say(admin.drain(not off, timeout_s) or ("takes part again" if off else "drained"))
+        detail = admin.drain(not off, timeout_s) or ("takes part again" if off else "drained")
+    tell(documents.done("undrain" if off else "drain", told["node"], detail), output)
 
 
 def find_node(status: dict[str, Any], name: str) -> dict[str, Any]:

@@ -113,6 +113,13 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def tell(document: dict[str, Any], output: str) -> None:
+    """Say what a command did (`documents.done`): to a person on stderr, and to a program also as its document."""
+    say(document["detail"])
+    if output in ("json", "yaml"):
+        show(document, output, lambda _, __: ())
+
+
 def size(count: int) -> str:
     """Bytes for a person: 1.5M, 300K."""
     for unit in ("", "K", "M", "G"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from meshd.cli.meshctl.output import Table, output_option, say, show, socket_option
+from meshd.cli.meshctl.output import Table, output_option, say, show, socket_option, tell
 
 
 @click.group()
@@ -53,15 +53,17 @@ def list_tokens(socket: str | None, output: str) -> None:
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @socket_option
-def remove(name: str, yes: bool, socket: str | None) -> None:
+@output_option
+def remove(name: str, yes: bool, socket: str | None, output: str) -> None:
     """Forget token NAME: the next call that carries it is refused."""
+    from meshd.cli.meshctl import documents
     from meshd.client.admin import Admin, find_socket
 
     with Admin(find_socket(socket)) as admin:
         if not yes:
             click.confirm(f"Forget token {name}?", abort=True, err=True)
         admin.remove_token(name)
-    say(f"token {name} is forgotten")
+    tell(documents.done("token rm", name, f"token {name} is forgotten"), output)
 
 
 def _render(document: dict[str, Any], wide: bool) -> Iterable[Table]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from meshd.cli.meshctl.output import say, socket_option
+from meshd.cli.meshctl.output import output_option, socket_option, tell
 
 
 @click.command()
@@ -13,12 +13,19 @@ from meshd.cli.meshctl.output import say, socket_option
 @click.option("--copies", type=click.IntRange(1, 16), help="With --deployment: so many READY copies of each segment.")
 @click.option("--timeout", "timeout_s", default=60.0, show_default=True, help="Seconds to wait.")
 @socket_option
+@output_option
 def command(
-    nodes_min: int | None, names: tuple[str, ...], copies: int | None, timeout_s: float, socket: str | None
+    nodes_min: int | None,
+    names: tuple[str, ...],
+    copies: int | None,
+    timeout_s: float,
+    socket: str | None,
+    output: str,
 ) -> None:
     """Wait for this machine's daemon to answer, and for every condition given. Exit code 4 when the time is up."""
     import time
 
+    from meshd.cli.meshctl import documents
     from meshd.client.admin import Admin, find_socket
     from meshd.errors import UnavailableError
 
@@ -37,7 +44,10 @@ def command(
             if until - time.monotonic() < 0.5:
                 raise
             time.sleep(0.2)
-    say(f"{_nodes(status)} nodes alive" + "".join(f", {name} served" for name in names))
+    alive = _nodes(status)
+    detail = f"{alive} nodes alive" + "".join(f", {name} served" for name in names)
+    served = [{"name": name, "copies": _copies(status, name)} for name in names]
+    tell(documents.done("wait", None, detail, nodes_alive=alive, deployments=served), output)
 
 
 def _nodes(status: Any) -> int:
