@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from tests.model.networks import model, node
 
@@ -31,7 +32,10 @@ def write(folder: Path, *, count: int = 120, labelled: bool = True) -> tuple[Pat
         node("Gemm", ["cr", "d.w", "d.b"], ["y"], transB=1),
     ]
     path = folder / "model.onnx"
-    path.write_bytes(model(nodes, {"x": ["N", 2, 8, 8]}, ["y"], weights))
+    made = onnx.ModelProto.FromString(model(nodes, {"x": ["N", 2, 8, 8]}, ["y"], weights))
+    made.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["N", 5]))
+    made.ir_version = 8  # Other runtimes read it.
+    path.write_bytes(made.SerializeToString())
     waves = rng.standard_normal((count, 6)) @ rng.standard_normal((6, 2 * 64))
     arrays: dict[str, Any] = {"x": waves.reshape(count, 2, 8, 8).astype(np.float32)}
     if labelled:

@@ -78,3 +78,34 @@ def prune_command(
         click.echo(f"{r.name:{wide}}  {told}" + (f"  ({r.why})" if r.why else ""))
     zeros, size = sum(r.zeros for r in rows), sum(r.size for r in rows)
     click.echo(f"{'all':{wide}}  {'':<12} {zeros / size:7.2%} of {size:>11,}  → {output}")
+
+
+@command.command("quantize")
+@click.argument("model", metavar="MODEL.onnx", type=FILE)
+@click.option(
+    "--data",
+    type=FILE,
+    required=True,
+    metavar="CALIB.npz",
+    help="Items like those the model will see; some hundreds do.",
+)
+@click.option(
+    "--range",
+    "method",
+    type=click.Choice(["mse", "percentile", "minmax"]),
+    default="mse",
+    show_default=True,
+    help="How the range of a tensor is found: least error, without the rarest values, or all of it.",
+)
+@click.option("--keep", multiple=True, metavar="LAYER", help="Leave this layer float; repeatable.")
+@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a free dimension.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="OUT.onnx")
+def quantize_command(
+    *, model: Path, data: Path, method: str, keep: tuple[str, ...], dims: tuple[str, ...], output: Path
+) -> None:
+    """Weights and activations to int8, written as standard QDQ ONNX that other runtimes read too."""
+    require_onnx()
+    from meshd.compress.quantize import Wish, quantize
+
+    names = quantize(model, data, output, Wish(method, keep, dims_of(dims)), tell)
+    click.echo(f"{len(names)} layers are int8 → {output}")
