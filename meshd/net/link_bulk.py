@@ -153,6 +153,9 @@ class BulkLinks:
                 full_bps = self._answer(connection, ask, full_bps)
         except TimeoutError:
             pass  # It asks nothing more.
+        except InvalidError as error:
+            self.counts["refused"] += 1
+            log.info("cut the bulk link of %s: %s", peer, error)
         except (OSError, MeshdError) as error:
             log.debug("the bulk link of %s ended: %s", peer, error)
         finally:

@@ -1,24 +1,38 @@
-"""Who may call what: one table over every RPC method, and the gate that asks it.
+"""Who may say what: one table over every RPC method and every kind of frame between nodes, and the gate that asks it for RPCs.
 
-Rule 1: a method without a row answers nobody; a test walks every descriptor.
+Rule 1: a method or kind without a row answers nobody; a test walks every descriptor.
 Rule 2: a unix socket's file mode and the loopback interface stand for the role of their server; a caller over TLS needs a
 token (interceptors see no auth context, so the gate sits in the handlers).
+Rule 3: what a frame's sender may say follows from the wire it came on, so no frame is looked up here. The seal proves a
+keyholder and `core.reception` asks whether it is a member; a link is greeted only by a peer (`net.tls.Roster.check`). Each wire
+has its own envelope and decoder: a kind of another wire is refused there and counted. Tests hold every row to it.
 """
 
 from collections.abc import Callable
-from enum import IntEnum
+from enum import Enum
 from typing import Final, NoReturn
 
 import grpc
 
 
-class Role(IntEnum):
-    """Greater may do all that smaller may."""
+class Role(Enum):
+    """Who somebody is: (of which ladder, which step). On one ladder, higher may do all that lower may; the two never meet."""
 
-    CLIENT = 1
+    CLIENT = ("caller", 1)
     """May infer, and look at what is served."""
-    OPERATOR = 2
+    OPERATOR = ("caller", 2)
     """May change what is served and who may call."""
+    KEYHOLDER = ("node", 1)
+    """Sealed a datagram with the mesh key: may ask to be let in. Whatever else it says changes nothing yet."""
+    MEMBER = ("node", 2)
+    """A keyholder whose handshake is done, heard in datagrams."""
+    PEER = ("node", 3)
+    """A member at the far end of a link, pinned by its public key."""
+
+    def covers(self, needed: "Role") -> bool:
+        """Whether this role is enough where `needed` is asked for."""
+        (ladder, step), (needed_ladder, needed_step) = self.value, needed.value
+        return ladder == needed_ladder and step >= needed_step
 
 
 Verify = Callable[[str], str | None]
@@ -27,6 +41,10 @@ Verify = Callable[[str], str | None]
 
 def _all(service: str, role: Role, names: str) -> dict[str, Role]:
     return {f"/{service}/{name}": role for name in names.split()}
+
+
+def _kinds(envelope: str, role: Role, names: str) -> dict[str, Role]:
+    return {f"meshd.v1.{envelope}.{name}": role for name in names.split()}
 
 
 ROLES: Final[dict[str, Role]] = {
@@ -46,8 +64,21 @@ ROLES: Final[dict[str, Role]] = {
         "GetStatus WatchStatus WatchEvents BeginPush PushBlob ListModels GetModel RemoveModel Deploy Retire Drain"
         " CreateToken ListTokens RemoveToken Diagnose",
     ),
+    **_kinds("GossipMessage", Role.KEYHOLDER, "join join_ack join_done"),
+    **_kinds(
+        "GossipMessage",
+        Role.MEMBER,
+        "ping ack ping_req ping_req_ack nack spread certificate_ask certificate_tell facts_ask",
+    ),
+    **_kinds(
+        "LinkMessage",
+        Role.PEER,
+        "sync_root sync_buckets sync_digests sync_items offer bid decline award accept reject intent_ask intent_tell",
+    ),
+    **_kinds("DataHeader", Role.PEER, "hello forward ack busy not_held cancel lost answer failed echo_ask echo"),
+    **_kinds("BulkHeader", Role.PEER, "hello ask head chunk missing"),
 }
-"""Full method name → the least role that may call it."""
+"""Full method name, or full name of an envelope's field → the least role that may say it."""
 
 
 class Gate:
@@ -69,7 +100,7 @@ class Gate:
             _refuse(context, grpc.StatusCode.PERMISSION_DENIED, f"{method}: nobody may call this")
         over_tls = b"ssl" in (context.auth_context().get("transport_security_type") or ())
         role = self._by_token(context) if over_tls else self._local
-        if role < needed:
+        if not role.covers(needed):
             text = f"{method} needs the role {needed.name.lower()}; the caller has {role.name.lower()}"
             _refuse(context, grpc.StatusCode.PERMISSION_DENIED, text)
 
