@@ -1,11 +1,16 @@
 """`meshd compress`: make a trained model small, offline, from its ONNX file and some data."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from meshd.errors import MisuseError
+
+if TYPE_CHECKING:
+    from meshd.compress.report import Report
 
 FILE = click.Path(path_type=Path)
 
@@ -109,3 +114,72 @@ def quantize_command(
 
     names = quantize(model, data, output, Wish(method, keep, dims_of(dims)), tell)
     click.echo(f"{len(names)} layers are int8 → {output}")
+
+
+@command.command("report")
+@click.argument("models", metavar="A.onnx B.onnx ...", nargs=-1, required=True, type=FILE)
+@click.option("--data", type=FILE, required=True, metavar="TEST.npz", help="Items and labels the models have not seen.")
+@click.option("--metric", type=click.Choice(["top1", "top5", "balanced"]), default="top1", show_default=True)
+@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a free dimension.")
+@click.option(
+    "--device", "profiles", multiple=True, type=FILE, metavar="PROFILE.json", help="Predict for this board too."
+)
+@click.option("--power-cmd", default="", metavar="COMMAND", help="A command that prints watts, where sysfs has none.")
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--plot", type=FILE, metavar="FILE.svg", help="Accuracy against milliseconds.")
+@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def report_command(
+    *,
+    models: tuple[Path, ...],
+    data: Path,
+    metric: str,
+    dims: tuple[str, ...],
+    profiles: tuple[Path, ...],
+    power_cmd: str,
+    threads: int,
+    plot: Path | None,
+    output: str,
+) -> None:
+    """What a compressed model is worth beside the first: accuracy, agreement, size, work, milliseconds and joules.
+
+    Measured on this machine through meshd's engine, one item at a time; predicted for boards whose profile is given
+    (`python -m meshd.engine.measure` prints one).
+    """
+    require_onnx()
+    from meshd.compress import chart, device, energy
+    from meshd.compress.report import report
+    from meshd.engine import threads as crew
+
+    if plot is not None and plot.suffix != ".svg":
+        raise MisuseError(f"--plot {plot}: the picture is an SVG; call it {plot.with_suffix('.svg').name}")
+    crew.use(threads)
+    meter, why = energy.find(command=power_cmd)
+    devices = [device.read(p) for p in profiles]
+    found = report(models, data, metric=metric, dims=dims_of(dims), meter=meter, no_meter=why, devices=devices)
+    if plot is not None:
+        points = [(r.name, r.ms, r.score) for r in found.rows if r.score is not None]
+        if not points:
+            raise MisuseError("--plot needs labels in the data")
+        plot.write_text(chart.pareto(points, metric))
+    click.echo(json.dumps(found.document(), indent=2) if output == "json" else "\n".join(_table(found)))
+
+
+def _table(found: "Report") -> Iterator[str]:
+    wide = max(len(r.name) for r in found.rows)
+    heads = (found.metric, "agree", "file", "weights", "ms", "joules")
+    yield f"{'':{wide}}  " + " ".join(f"{h:>9}" for h in heads) + "  work"
+    for r in found.rows:
+        cells = (
+            "-" if r.score is None else f"{r.score:.2%}",
+            "-" if r.agreement is None else f"{r.agreement:.2%}",
+            f"{r.file_bytes / 1e3:,.0f}kB",
+            f"{r.weight_bytes / 1e3:,.0f}kB",
+            f"{r.ms:.3f}",
+            "-" if r.joules is None else f"{r.joules:.2g}",
+        )
+        work = ", ".join(f"{n / 1e6:.2f}M {kind}" for kind, n in r.macs.items())
+        yield f"{r.name:{wide}}  " + " ".join(f"{c:>9}" for c in cells) + f"  {work}"
+        for name, ms in r.predicted_ms.items():
+            yield f"{'':{wide}}  predicted on {name}: {ms:.3f} ms"
+    if found.no_joules:
+        yield f"no joules: {found.no_joules}"
