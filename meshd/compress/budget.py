@@ -8,8 +8,9 @@ needed. On convex curves that is the optimum (Lagrange; Shoham and Gersho 1988).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from meshd.errors import ConflictError
 
@@ -24,9 +25,11 @@ class Point:
 
 
 Curve = Sequence[Point]
+Of = Callable[[str, float], float]
+HALVINGS = 30
 
 
-def allocate(curves: Mapping[str, Curve], budget: float, unit: str) -> dict[str, float]:
+def allocate(curves: Mapping[str, Curve], budget: float, unit: str, of: Of | None = None) -> dict[str, float]:
     """Sparsity of each layer, the cheapest damage whose costs sum to `budget` or less.
 
     Parameters
@@ -34,6 +37,7 @@ def allocate(curves: Mapping[str, Curve], budget: float, unit: str) -> dict[str,
     curves : by layer, the first point is the layer as it is; any order after it
     budget : in the points' unit
     unit : names it in the error
+    of : (layer, sparsity) to cost, falling, for what lies between two points; without it a straight line
 
     Raises
     ------
@@ -52,10 +56,21 @@ def allocate(curves: Mapping[str, Curve], budget: float, unit: str) -> dict[str,
         over = spent - budget
         if over <= 0:
             break
-        share = min(1.0, over / (at.cost - to.cost))
-        chosen[name] = at.sparsity + share * (to.sparsity - at.sparsity)
-        spent -= share * (at.cost - to.cost)
+        saved = at.cost - to.cost
+        chosen[name] = to.sparsity if over >= saved else _between(at, to, at.cost - over, of and partial(of, name))
+        spent -= min(over, saved)
     return chosen
+
+
+def _between(at: Point, to: Point, cost: float, of: Callable[[float], float] | None) -> float:
+    """The least sparsity between two points that costs no more than this."""
+    if of is None:
+        return at.sparsity + (at.cost - cost) / (at.cost - to.cost) * (to.sparsity - at.sparsity)
+    low, high = at.sparsity, to.sparsity
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if of(middle) <= cost else (middle, high)
+    return high
 
 
 def _hull(curve: Curve) -> list[Point]:

@@ -22,8 +22,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from meshd.compress import budget, calibration, layers, pattern, reconstruction
+from meshd.compress import calibration, layers, pattern, reconstruction
+from meshd.compress.budget import Point, allocate
 from meshd.compress.calibration import Data
+from meshd.compress.cost import BYTES, WEIGHTS, Cost, milliseconds
+from meshd.compress.device import Device
 from meshd.compress.layers import Layer, Network, new_bias
 from meshd.compress.moments import ROWS_MAX, Moments, patches_of, rows_of
 from meshd.compress.pattern import Bools, Pattern
@@ -46,11 +49,21 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What to make. One of `sparsity` (share of all weights of layers that shall be zero) and `cost` must be given."""
+    """What to make, under one budget of three.
+
+    Attributes
+    ----------
+    sparsity : share of all weights of layers that shall be zero
+    size_bytes : of the layers' weights as kernels hold them
+    ms : predicted milliseconds of one item on `device`
+    """
 
     pattern: str = "kernel"
     method: str = "obs"
     sparsity: float | None = None
+    size_bytes: int | None = None
+    ms: float | None = None
+    device: Device | None = None
     dims: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -100,8 +113,14 @@ def check(wish: Wish) -> None:
     """Raise MisuseError where a wish is none."""
     if wish.method not in METHODS:
         raise MisuseError(f"{wish.method!r} is no method: {', '.join(METHODS)}")
-    if wish.sparsity is None or not 0 < wish.sparsity < 1:
+    if [wish.sparsity, wish.size_bytes, wish.ms].count(None) != 2:
+        raise MisuseError("give one budget: a sparsity, a size in bytes, or milliseconds")
+    if wish.sparsity is not None and not 0 < wish.sparsity < 1:
         raise MisuseError(f"a sparsity of {wish.sparsity}: give a share between 0 and 1, such as 0.8")
+    if wish.ms is not None and (wish.device is None or "dense" not in wish.device.rates):
+        raise MisuseError(
+            "milliseconds need the profile of a board, as python -m meshd.engine.measure prints one there"
+        )
 
 
 class Job:
@@ -123,32 +142,51 @@ class Job:
 
     def spread(self) -> dict[str, float]:
         """Sparsity of each layer."""
-        assert self.wish.sparsity is not None
         sizes = {layer.name: layer.size for layer in self.network.layers}
         total = sum(sizes.values())
-        fixed = {n: p for n, p in self.patterns.items() if p.of}
-        curves = {n: [budget.Point(0.0, sizes[n], 0.0)] for n in sizes}
-        held = self.held.some(0, LOOK_ITEMS_MAX)
-        if self._reachable(sizes) < self.wish.sparsity * total * (1 - 1e-9):
+        if self.wish.sparsity is not None and self._reachable(sizes) < self.wish.sparsity * total * (1 - 1e-9):
             possible = self._reachable(sizes) / total
             raise ConflictError(
                 f"{self.wish.sparsity:.1%} of {total:,} weights cannot be zero in pattern {self.wish.pattern}: "
                 f"at most {possible:.1%}; these stay dense: {self.why or 'none'}; ask less, or another --pattern"
             )
+        if fixed := {n: 1 - p.keep / p.of for n, p in self.patterns.items() if p.of}:
+            return fixed  # N:M leaves no choice.
+        cost, most = self.limit()
+        named = {layer.name: layer for layer in self.network.layers}
+        return allocate(
+            self.curves(cost),
+            most - cost.rest,
+            cost.unit,
+            lambda name, sparsity: cost.of(named[name], self.patterns.get(name), sparsity),
+        )
+
+    def limit(self) -> tuple[Cost, float]:
+        """What is counted, and how much of it there may be."""
+        if self.wish.ms is not None and self.wish.device is not None:
+            return milliseconds(self.network, self.held.some(0, 1), self.wish.device, self.wish.dims), self.wish.ms
+        if self.wish.size_bytes is not None:
+            return BYTES, self.wish.size_bytes
+        return WEIGHTS, sum(layer.size for layer in self.network.layers) * (1 - (self.wish.sparsity or 0.0))
+
+    def curves(self, cost: Cost) -> dict[str, list[Point]]:
+        """Cost and damage of each layer at each level."""
+        held, found = self.held.some(0, LOOK_ITEMS_MAX), {}
         for layer in self.network.layers:
-            if layer.name in self.patterns and layer.name not in fixed:
-                curves[layer.name] += self._look(layer, held)
-        if fixed:
-            return {n: 1 - p.keep / p.of for n, p in fixed.items()}
-        return budget.allocate(curves, total * (1 - self.wish.sparsity), "weights")
+            own = self.patterns.get(layer.name)
+            found[layer.name] = [Point(0.0, cost.of(layer, own, 0.0), 0.0)]
+            if own is not None:
+                damages = zip(LEVELS, self._look(layer, own, held), strict=True)
+                found[layer.name] += [Point(s, cost.of(layer, own, s), float(d)) for s, d in damages]
+        return found
 
     def _reachable(self, sizes: Mapping[str, int]) -> float:
         """Weights that can be zero at most."""
         most = {n: 1 - p.keep / p.of if p.of else LEVELS[-1] for n, p in self.patterns.items()}
         return sum(sizes[n] * share for n, share in most.items())
 
-    def _look(self, layer: Layer, held: Data) -> list[budget.Point]:
-        own = self.patterns[layer.name]
+    def _look(self, layer: Layer, own: Pattern, held: Data) -> NDArray[Any]:
+        """Damage at each level."""
 
         def compute() -> dict[str, NDArray[Any]]:
             pieces = self._moments(layer, self.network.model)
@@ -165,7 +203,7 @@ class Job:
             f"{layer.name}: {own.name}, damage "
             + ", ".join(f"{s:.0%} {d:.2g}" for s, d in zip(LEVELS, damages, strict=True))
         )
-        return [budget.Point(s, layer.size * (1 - s), float(d)) for s, d in zip(LEVELS, damages, strict=True)]
+        return damages
 
     def _damage(
         self,

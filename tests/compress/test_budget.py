@@ -45,3 +45,15 @@ def test_no_choice_of_levels_does_less_damage_at_no_more_cost() -> None:
 def test_what_cannot_be_met_is_said_with_what_can() -> None:
     with pytest.raises(ConflictError, match=r"5 weights asked, 10 is the least possible"):
         allocate({"a": _curve(100, [1.0])}, 5, "weights")
+
+
+def test_between_two_points_the_cost_is_asked_for() -> None:
+    curves = {"a": _curve(100, [0.1, 0.2, 0.3])}
+
+    def of(name: str, sparsity: float) -> float:
+        """Nothing is saved up to 0.2."""
+        return min(100.0, 100 * (1 - sparsity) * 1.25)
+
+    for budget in (95, 55):
+        found = allocate(curves, budget, "bytes", of)["a"]
+        assert of("a", found) == pytest.approx(budget)

@@ -1,10 +1,15 @@
 """A card's view of a file: the kind of each layer, read from the graph alone. Needs no PyTorch."""
 
+from pathlib import Path
+
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from meshd.compress import quantize
 from meshd.compress.recipes import card
+from tests.compress import small
 
 
 def _model(weight: np.ndarray, *before: str) -> "card.onnx.ModelProto":
@@ -45,3 +50,11 @@ def test_a_layers_kind_is_read_from_its_weights_and_what_feeds_it(
     (row,) = card.describe_layers(_model(weight, *before))
     assert (row["kind"], row["block"], row["parameters"]) == (kind, block, 72)
     assert row["sparsity"] == pytest.approx(1 - np.count_nonzero(weight) / 72, abs=1e-4)
+
+
+def test_int8_layers_are_called_so(tmp_path: Path) -> None:
+    source, data = small.write(tmp_path)
+    quantize.quantize(source, data, tmp_path / "int8.onnx", quantize.Wish(keep=("y_node",)))
+    rows = card.describe_layers(onnx.load(str(tmp_path / "int8.onnx")))
+    assert [row["kind"] for row in rows] == ["int8", "int8", "int8", "dense"]
+    assert [row["parameters"] for row in rows] == [152, 1168, 4640, 165]

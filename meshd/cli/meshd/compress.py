@@ -49,7 +49,14 @@ def require_onnx() -> None:
 @click.option(
     "--data", type=FILE, required=True, metavar="CALIB.npz", help="Items like those the model will see; a thousand do."
 )
-@click.option("--sparsity", type=float, required=True, help="Share of all weights of layers to be zero, e.g. 0.8.")
+@click.option("--sparsity", type=float, help="Budget: share of all weights of layers to be zero, e.g. 0.8.")
+@click.option(
+    "--size", "size_bytes", type=click.IntRange(1), metavar="BYTES", help="Budget: the layers' weights in memory."
+)
+@click.option("--ms", type=float, help="Budget: predicted milliseconds of an item on --device.")
+@click.option(
+    "--device", "profile", type=FILE, metavar="PROFILE.json", help="What `python -m meshd.engine.measure` prints there."
+)
 @click.option(
     "--pattern",
     default="kernel",
@@ -66,17 +73,29 @@ def require_onnx() -> None:
 @click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a free dimension.")
 @click.option("-o", "--output", type=FILE, required=True, metavar="OUT.onnx")
 def prune_command(
-    *, model: Path, data: Path, sparsity: float, pattern: str, method: str, dims: tuple[str, ...], output: Path
+    *,
+    model: Path,
+    data: Path,
+    sparsity: float | None,
+    size_bytes: int | None,
+    ms: float | None,
+    profile: Path | None,
+    pattern: str,
+    method: str,
+    dims: tuple[str, ...],
+    output: Path,
 ) -> None:
     """Set weights to zero where meshd's kernels can leave them out.
 
-    The sparsity is spread over the layers by what each does to the outputs. An interrupted run resumes when it is called
-    again in the same words.
+    One budget is given (--sparsity, --size or --ms), and spread over the layers by what each does to the outputs. An
+    interrupted run resumes when it is called again in the same words.
     """
     require_onnx()
+    from meshd.compress import device
     from meshd.compress.prune import Wish, prune
 
-    rows = prune(model, data, output, Wish(pattern, method, sparsity, dims_of(dims)), tell)
+    board = None if profile is None else device.read(profile)
+    rows = prune(model, data, output, Wish(pattern, method, sparsity, size_bytes, ms, board, dims_of(dims)), tell)
     wide = max(len(r.name) for r in rows)
     for r in rows:
         told = f"{r.pattern or 'dense':<12} {r.zeros / r.size:7.2%} of {r.size:>11,}"
@@ -183,3 +202,43 @@ def _table(found: "Report") -> Iterator[str]:
             yield f"{'':{wide}}  predicted on {name}: {ms:.3f} ms"
     if found.no_joules:
         yield f"no joules: {found.no_joules}"
+
+
+@command.command("auto")
+@click.argument("model", metavar="MODEL.onnx", type=FILE)
+@click.option("--data", type=FILE, required=True, metavar="DATA.npz", help="Items, with labels where there are some.")
+@click.option("--max-drop", type=float, default=0.5, show_default=True, help="Points of accuracy that may be lost.")
+@click.option("--target-ms", type=float, help="Fast enough; else as fast as accuracy allows.")
+@click.option(
+    "--device", "profile", type=FILE, metavar="PROFILE.json", help="The board; else this machine is measured."
+)
+@click.option("--pattern", default="kernel", show_default=True)
+@click.option("--dim", "dims", multiple=True, metavar="NAME=SIZE", help="Fix a free dimension.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="OUT.onnx")
+def auto_command(
+    *,
+    model: Path,
+    data: Path,
+    max_drop: float,
+    target_ms: float | None,
+    profile: Path | None,
+    pattern: str,
+    dims: tuple[str, ...],
+    output: Path,
+) -> None:
+    """The fastest model within an accuracy budget: how far to prune each layer, and which to make int8.
+
+    An interrupted run resumes when it is called again in the same words.
+    """
+    require_onnx()
+    from meshd.compress import device
+    from meshd.compress.auto import Wish, auto
+
+    board = device.here() if profile is None else device.read(profile)
+    found = auto(model, data, output, Wish(board, max_drop, target_ms, pattern, dims_of(dims)), tell)
+    for r in found.rows:
+        kind = "int8" if r.name in found.int8 else r.pattern or "dense"
+        click.echo(f"{r.name}  {kind:<12} {r.zeros / r.size:7.2%} zeros")
+    click.echo(
+        f"{found.ms:.4g} ms predicted on {board.name}, {found.drop:+.2f} points lost on held-out items → {output}"
+    )

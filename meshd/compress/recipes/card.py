@@ -76,14 +76,15 @@ def write(
 
 
 def runtimes(path: Path) -> dict[str, Run]:
-    """Return what the file is run by: ONNX Runtime, and the reference evaluator of the ONNX standard."""
+    """Return what the file is run by: ONNX Runtime, and the reference evaluator of the ONNX standard if it can."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    reference = ReferenceEvaluator(str(path))
-    name = reference.input_names[0]
-    return {
-        "onnxruntime": lambda x: session.run(None, {name: x})[0],
-        "reference": lambda x: reference.run(None, {name: x})[0],
-    }
+    name = session.get_inputs()[0].name
+    runs: dict[str, Run] = {"onnxruntime": lambda x: session.run(None, {name: x})[0]}
+    try:
+        reference = ReferenceEvaluator(str(path))
+    except RuntimeError:
+        return runs  # It has no DequantizeLinear of this opset.
+    return {**runs, "reference": lambda x: reference.run(None, {name: x})[0]}
 
 
 def answers(run: Run, inputs: NDArray[np.float32], batch: int = 250) -> NDArray[np.int64]:
@@ -95,7 +96,8 @@ def describe_layers(model: onnx.ModelProto) -> list[dict[str, Any]]:
     """Return one row for each layer with weights, in the graph's order, read from the graph alone.
 
     A layer is ``binary`` if all its weights are +-1 and a Sign feeds it (through a Pad, perhaps), ``sparse`` if more than
-    half of its weights are zero, else ``dense``. ``block`` is the number of output channels that share their positions.
+    half of its weights are zero, else ``dense``; ``int8`` if they are behind a DequantizeLinear. ``block`` is the number of
+    output channels that share their positions.
     """
     constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     makers = {output: node for node in model.graph.node for output in node.output}
@@ -103,20 +105,31 @@ def describe_layers(model: onnx.ModelProto) -> list[dict[str, Any]]:
     for node in model.graph.node:
         if node.op_type not in ("Conv", "Gemm", "MatMul"):
             continue
-        weight = constants[node.input[1]]
+        names = [
+            makers[n].input[0] if n in makers else n for n in node.input[1:]
+        ]  # Behind a DequantizeLinear, or bare.
+        weight = constants[names[0]]
         maker = makers.get(node.input[0])
         if maker is not None and maker.op_type == "Pad":
             maker = makers.get(maker.input[0])
         nonzero = int(np.count_nonzero(weight))
         signs = bool(np.all(np.abs(weight) == 1)) and maker is not None and maker.op_type == "Sign"
-        kind = "binary" if signs else "sparse" if 2 * nonzero < weight.size else "dense"
+        kind = (
+            "int8"
+            if weight.dtype == np.int8
+            else "binary"
+            if signs
+            else "sparse"
+            if 2 * nonzero < weight.size
+            else "dense"
+        )
         rows.append(
             {
                 "name": node.name,
                 "op": node.op_type,
                 "kind": kind,
                 "weight_shape": list(weight.shape),
-                "parameters": sum(constants[name].size for name in node.input[1:]),
+                "parameters": sum(constants[name].size for name in names),
                 "nonzero": nonzero,
                 "sparsity": round(1 - nonzero / weight.size, 4),
                 "block": BLOCK if kind == "sparse" and shares_positions(weight, BLOCK) else 1,
