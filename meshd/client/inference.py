@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from meshd.config import DATA_FRAME_BYTES_MAX, NAME_CHARS_MAX
+from meshd.config import CLIENT_MESSAGE_BYTES_MAX, NAME_CHARS_MAX
 from meshd.errors import DeniedError, InvalidError, MeshdError, MisuseError, NotFoundError, UnavailableError
 from meshd.wire.oip import INFERENCE, NODES_LOST, message
 
@@ -65,7 +65,7 @@ class Inference:
     """
 
     def __init__(self, target: str, token: str = "", root_certificates: bytes | None = None) -> None:
-        limit = DATA_FRAME_BYTES_MAX + (1 << 20)
+        limit = CLIENT_MESSAGE_BYTES_MAX
         options = [
             ("grpc.max_receive_message_length", limit), ("grpc.max_send_message_length", limit),
             ("grpc.enable_http_proxy", 0), ("grpc.ssl_target_name_override", "meshd"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from meshd.config import CHALLENGES_MAX, JOINS_MAX
 from meshd.core.context import Context
 from meshd.core.ids import Address, Boot, NodeId
-from meshd.core.messages import CertificateTell, Join, JoinAck, JoinDone, Ping
+from meshd.core.messages import Join, JoinAck, JoinDone, Ping
 from meshd.core.post import Post
 from meshd.core.rng import Rng
 
@@ -138,7 +138,3 @@ class Joins:
             return False
         del self._challenges[source, boot]
         return True
-
-    def on_certificate(self, source: NodeId, message: CertificateTell) -> bytes:
-        """The certificate, if it is `source`'s; else empty."""
-        return message.certificate if self._identify(message.certificate) == source else b""

@@ -12,7 +12,7 @@ import grpc
 import trio
 
 from meshd import __version__
-from meshd.config import DATA_FRAME_BYTES_MAX, MIB, WATCHERS_MAX
+from meshd.config import CLIENT_MESSAGE_BYTES_MAX, WATCHERS_MAX
 from meshd.core.ids import Address, SegmentId
 from meshd.daemon.doctor import Doctor
 from meshd.daemon.metrics import MetricsServer
@@ -70,7 +70,7 @@ class Servers:
         daemon = self._daemon
         prepared = daemon.prepared
         settings = prepared.settings
-        server = make_server(THREADS, DATA_FRAME_BYTES_MAX + MIB, "client", THREADS + CLIENT_CALLS_WAITING)
+        server = make_server(THREADS, CLIENT_MESSAGE_BYTES_MAX, "client", THREADS + CLIENT_CALLS_WAITING)
         gate = Gate(Role.CLIENT, prepared.tokens.role)
         assert daemon.plane is not None, "the data plane comes before its servers"
         self._close_client = add_client_services(server, InferenceDesk(daemon.plane, gate, __version__, self._is_ready))
