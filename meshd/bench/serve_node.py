@@ -22,7 +22,8 @@ from meshd.core.ids import Address, Boot, Digest, NodeId, SegmentId
 from meshd.core.plan import Plan, PlanSegment, Policy
 from meshd.core.view import Member, Served, State, View
 from meshd.daemon.servers import listen_tcp, make_server
-from meshd.daemon.services.inference import THREADS, Desk, add_inference
+from meshd.daemon.services.inference import THREADS, add_inference
+from meshd.daemon.services.methods import Desk
 from meshd.daemon.services.roles import Gate, Role
 from meshd.dataplane.links import Signature
 from meshd.dataplane.plane import DataPlane

@@ -21,7 +21,7 @@ from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, add_admin
 from meshd.daemon.services.admin import Desk as AdminDesk
 from meshd.daemon.services.client import add_client_services
 from meshd.daemon.services.inference import THREADS
-from meshd.daemon.services.inference import Desk as InferenceDesk
+from meshd.daemon.services.methods import Desk as ClientDesk
 from meshd.daemon.services.roles import Gate, Role
 from meshd.errors import UnavailableError
 from meshd.v1 import admin_pb2 as pb
@@ -73,7 +73,7 @@ class Servers:
         server = make_server(THREADS, CLIENT_MESSAGE_BYTES_MAX, "client", THREADS + CLIENT_CALLS_WAITING)
         gate = Gate(Role.CLIENT, prepared.tokens.role)
         assert daemon.plane is not None, "the data plane comes before its servers"
-        self._close_client = add_client_services(server, InferenceDesk(daemon.plane, gate, __version__, self._is_ready))
+        self._close_client = add_client_services(server, ClientDesk(daemon.plane, gate, __version__, self._is_ready))
         path = listen_unix(server, settings.client_socket)
         self._listeners.append(pb.Listener(role="client", address=path))
         host, credentials = prepared.host, None

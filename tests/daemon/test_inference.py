@@ -17,7 +17,8 @@ from tritonclient.utils import InferenceServerException
 from meshd.core.ids import NodeId
 from meshd.core.journey.frames import Cancel
 from meshd.daemon.servers import listen_tcp, listen_unix, make_server
-from meshd.daemon.services.inference import THREADS, Desk, add_inference
+from meshd.daemon.services.inference import THREADS, add_inference
+from meshd.daemon.services.methods import Desk
 from meshd.daemon.services.roles import Gate, Role
 from meshd.wire import oip
 from tests.dataplane.fake_mesh import WIDTH, FakeMesh

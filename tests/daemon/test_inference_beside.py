@@ -10,7 +10,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 
 from meshd.daemon.servers import listen_tcp, make_server
 from meshd.daemon.services.health import HealthService, add_health
-from meshd.daemon.services.inference import THREADS, Desk, add_inference
+from meshd.daemon.services.inference import THREADS, add_inference
+from meshd.daemon.services.methods import Desk
 from meshd.daemon.services.reflection import add_reflection
 from meshd.daemon.services.roles import Gate, Role
 from meshd.wire import oip

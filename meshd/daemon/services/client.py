@@ -5,7 +5,8 @@ from collections.abc import Callable
 import grpc
 
 from meshd.daemon.services.health import add_health
-from meshd.daemon.services.inference import Desk, add_inference
+from meshd.daemon.services.inference import add_inference
+from meshd.daemon.services.methods import Desk
 from meshd.daemon.services.reflection import add_reflection
 
 

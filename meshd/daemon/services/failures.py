@@ -22,7 +22,8 @@ def of_invalid(error: InvalidError, deployment: str) -> Failure:
     supported = not isinstance(error, NotSupportedError)
     code = Code.INVALID_ARGUMENT if supported else Code.UNIMPLEMENTED
     reason = Reason.BAD_TENSOR if supported else Reason.NOT_SUPPORTED
-    return Failure(code, reason, f"deployment {deployment!r}: {error}", deployment)
+    text = f"deployment {deployment!r}: {error}" if deployment else str(error)
+    return Failure(code, reason, text, deployment)
 
 
 def details(failure: Failure) -> bytes:

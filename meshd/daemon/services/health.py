@@ -12,7 +12,7 @@ import grpc
 from meshd.config import STREAMS_MAX
 from meshd.core.journey.frames import Code, Failure, Reason
 from meshd.daemon.services import failures
-from meshd.daemon.services.inference import Desk
+from meshd.daemon.services.methods import Desk
 from meshd.wire import oip
 
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3

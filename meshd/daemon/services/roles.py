@@ -8,9 +8,10 @@ keyholder and `core.reception` asks whether it is a member; a link is greeted on
 has its own envelope and decoder: a kind of another wire is refused there and counted. Tests hold every row to it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NoReturn
+from typing import Final
 
 import grpc
 
@@ -81,6 +82,15 @@ ROLES: Final[dict[str, Role]] = {
 """Full method name, or full name of an envelope's field → the least role that may say it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a call may not pass."""
+
+    is_known: bool
+    """False: nobody knows who calls (401, UNAUTHENTICATED); True: who calls may not (403, PERMISSION_DENIED)."""
+    text: str
+
+
 class Gate:
     """Checks each call of one server.
 
@@ -94,27 +104,36 @@ class Gate:
         self._local, self._verify = local, verify
 
     def check(self, method: str, context: grpc.ServicerContext) -> None:
-        """Let the call pass, or end it as UNAUTHENTICATED or PERMISSION_DENIED."""
+        """Let a gRPC call pass, or end it as UNAUTHENTICATED or PERMISSION_DENIED."""
+        over_tls = b"ssl" in (context.auth_context().get("transport_security_type") or ())
+        sent = [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+        if refusal := self.refusal(method, over_tls, sent):
+            code = grpc.StatusCode.PERMISSION_DENIED if refusal.is_known else grpc.StatusCode.UNAUTHENTICATED
+            context.abort(code, refusal.text)
+            raise AssertionError("abort raises")
+
+    def refusal(self, method: str, over_tls: bool, authorization: Sequence[str]) -> Refusal | None:
+        """Why a call may not pass, whatever it came by; None where it may.
+
+        Parameters
+        ----------
+        method : a row of `ROLES`
+        authorization : every header of that name
+        """
         needed = ROLES.get(method)
         if needed is None:
-            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, f"{method}: nobody may call this")
-        over_tls = b"ssl" in (context.auth_context().get("transport_security_type") or ())
-        role = self._by_token(context) if over_tls else self._local
+            return Refusal(True, f"{method}: nobody may call this")
+        role = self._by_token(authorization) if over_tls else self._local
+        if isinstance(role, Refusal):
+            return role
         if not role.covers(needed):
-            text = f"{method} needs the role {needed.name.lower()}; the caller has {role.name.lower()}"
-            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, text)
+            return Refusal(True, f"{method} needs the role {needed.name.lower()}; the caller has {role.name.lower()}")
+        return None
 
-    def _by_token(self, context: grpc.ServicerContext) -> Role:
-        sent = [str(value) for key, value in context.invocation_metadata() if key == "authorization"]
+    def _by_token(self, sent: Sequence[str]) -> Role | Refusal:
         if len(sent) != 1 or not sent[0].startswith("Bearer "):
-            text = "no bearer token; make one with: meshctl token create NAME --role client"
-            _refuse(context, grpc.StatusCode.UNAUTHENTICATED, text)
+            return Refusal(False, "no bearer token; make one with: meshctl token create NAME --role client")
         name = self._verify(sent[0].removeprefix("Bearer "))
         if name is None:
-            _refuse(context, grpc.StatusCode.UNAUTHENTICATED, "this token is not known here, or was removed")
+            return Refusal(False, "this token is not known here, or was removed")
         return Role[name.upper()]
-
-
-def _refuse(context: grpc.ServicerContext, code: grpc.StatusCode, text: str) -> NoReturn:
-    context.abort(code, text)
-    raise AssertionError("abort raises")
