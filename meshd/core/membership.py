@@ -40,6 +40,11 @@ class Record:
     told_us: int | None = None
     """When it was last told that it is held dead, or out of date."""
 
+    @property
+    def lives(self) -> bool:
+        """ALIVE or SUSPECT. Asked at every datagram: comparing costs a tenth of hashing a state, as a set of them does."""
+        return self.state is State.ALIVE or self.state is State.SUSPECT
+
     def order(self) -> tuple[int, int, int]:
         """What decides between two records of one member."""
         return (self.boot, self.incarnation, self.state.value)
@@ -55,7 +60,7 @@ class Record:
         """What this record says, `accuser` answering for it."""
         if self.state is State.ALIVE:
             return Rumour(State.ALIVE, self.node, self.boot, self.incarnation, self.addresses, self.certificate_hash)
-        blame = accuser if self.state in {State.SUSPECT, State.DEAD} else None
+        blame = accuser if self.state is not State.LEFT else None
         return Rumour(self.state, self.node, self.boot, self.incarnation, accuser=blame)
 
 
@@ -110,7 +115,7 @@ class Members:
 
     def _file(self, record: Record) -> None:
         node, state = record.node, record.state
-        lives = state in {State.ALIVE, State.SUSPECT}
+        lives = record.lives
         if lives and node not in self._place:
             self._place[node] = len(self.live)
             self.live.append(node)

@@ -133,7 +133,7 @@ class Probes:
                     return None
             node = self._ring.pop()
             record = self._members.get(node)
-            if record is not None and record.state in {State.ALIVE, State.SUSPECT} and node not in self._probes:
+            if record is not None and record.lives and node not in self._probes:
                 return node
         return None
 

@@ -166,7 +166,7 @@ class Reception:
         if record.path != address:
             record.path = address
             self._touch(record.node)
-        if record.state in {State.DEAD, State.LEFT} and self._may_tell(record):
+        if not record.lives and self._may_tell(record):
             self._post.tell(record, record.rumour(self._context.me))
         source = record.node
         match message:
@@ -294,7 +294,7 @@ class Reception:
         for node in list(self.lacking)[:CERTIFICATE_ASKS]:
             del self.lacking[node]
             record = self._members.get(node)
-            if record is not None and not record.certificate and record.state in {State.ALIVE, State.SUSPECT}:
+            if record is not None and not record.certificate and record.lives:
                 self._post.send(record, CertificateAsk())
                 self.lacking[node] = None
         if self.lacking:

@@ -135,7 +135,7 @@ class Swim:
     def accuse(self, node: NodeId) -> None:
         """This node itself says SUSPECT, or confirms it."""
         record = self._members.get(node)
-        if record is None or record.state not in {State.ALIVE, State.SUSPECT}:
+        if record is None or not record.lives:
             return
         if record.state is State.SUSPECT:
             self._confirm(record, self._context.me)
@@ -145,7 +145,7 @@ class Swim:
     def hint(self, node: NodeId) -> None:
         """A link or a hop to `node` failed: probe it now; if it is suspect already that is a confirmation."""
         record = self._members.get(node)
-        if record is None or record.state not in {State.ALIVE, State.SUSPECT}:
+        if record is None or not record.lives:
             return
         if record.state is State.SUSPECT:
             self._confirm(record, self._context.me)

@@ -27,7 +27,8 @@ class Clock:
 
     def after(self, delay_us: int, call: Callable[..., None], *args: Any) -> None:
         """Call after a while."""
-        self.at(self.now_us + delay_us, call, *args)
+        self._sequence += 1
+        heapq.heappush(self._heap, (self.now_us + max(delay_us, 0), self._ties(32), self._sequence, call, args))
 
     def run_until(self, when_us: int, stop: Callable[[], bool] | None = None) -> bool:
         """Run events up to a time; True if `stop` said so after one of them."""

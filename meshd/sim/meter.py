@@ -1,7 +1,7 @@
 """What a run measures: detection, false deaths, bytes, heals. Watches from outside, as checkers do.
 
 Times are in virtual microseconds. A death is false if its subject was up, in that boot, and reachable both ways from the
-accuser when it was declared and for the second before.
+accuser when it was declared and for a while before; it is one death, however many members hear of it.
 """
 
 from collections.abc import Sequence
@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 
 from meshd.config import MS, S
 from meshd.core.events import Effect, Input, Publish, Report
+from meshd.core.ids import Boot, NodeId
 from meshd.core.view import State
 from meshd.sim.cluster import Cluster
 from meshd.sim.machine import Machine
 
 TICK_US = 1 * S
+EXCUSED_US = 20 * S
+"""After a split or a stall: what was accused meanwhile takes a while to be refuted; M7 watches that it is."""
 
 
 @dataclass(slots=True)
@@ -34,16 +37,22 @@ class Meter:
     suspect_us: list[int] = field(default_factory=list)
     dead_all_us: list[int] = field(default_factory=list)
     heal_us: list[int] = field(default_factory=list)
-    false_dead: int = 0
+    false_deaths: set[tuple[NodeId, Boot, int]] = field(default_factory=set)
+    """(subject, boot, incarnation) declared dead although it lived."""
     sizes: set[int] = field(default_factory=set)
     """Distinct numbers of live members in published views."""
     node_us: int = 0
     bytes_by_second: list[int] = field(default_factory=list)
     _crashes: dict[int, _Crash] = field(default_factory=dict)
     _bytes: int = 0
-    _whole_since_us: int = 0
+    _whole_since_us: int = -EXCUSED_US
     _healing_since_us: int | None = None
     _pairs_apart_us: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def false_dead(self) -> int:
+        """Living members declared dead."""
+        return len(self.false_deaths)
 
     def start(self) -> None:
         """Begin to count seconds."""
@@ -95,15 +104,15 @@ class Meter:
         network = self.cluster.network
         if subject is None or not subject.up or subject.stalled or machine.stalled or not network.whole:
             return
-        if self.cluster.clock.now_us - self._whole_since_us < 20 * S:
-            return  # What the split accused takes a while to be refuted; M7 watches that it is.
-        if subject.stopped_us and self.cluster.clock.now_us - subject.stopped_us < 20 * S:
+        if self.cluster.clock.now_us - self._whole_since_us < EXCUSED_US:
+            return
+        if subject.stopped_us and self.cluster.clock.now_us - subject.stopped_us < EXCUSED_US:
             return
         if network.host_loss.get(subject.index) or network.host_loss.get(machine.index):
             return  # Of five pings one arrives, and of five answers one: that is no working network.
         member = machine.node.members.get(subject.node_id) if machine.node is not None else None
         if member is not None and member.boot == subject.boot:
-            self.false_dead += 1
+            self.false_deaths.add((member.node, member.boot, member.incarnation))
 
     def _look(self) -> None:
         for index, crash in list(self._crashes.items()):

@@ -76,6 +76,8 @@ class Network:
 
     def reaches(self, source: int, to: int) -> bool:
         """Does anything pass?"""
+        if self.whole:
+            return True
         return (source, to) not in self._cut and self._side.get(source, 0) == self._side.get(to, 0)
 
     # ------------------------------------------------------------ datagrams
@@ -101,7 +103,7 @@ class Network:
         loss = self.weather.loss
         if loss and self._rng.random() < loss:
             return True
-        for host in (source, to):
+        for host in (source, to) if self.host_loss else ():
             extra = self.host_loss.get(host, 0.0)
             if extra and self._rng.random() < extra:
                 return True

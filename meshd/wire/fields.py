@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from functools import lru_cache
 from typing import TypeVar
 
+from meshd.config import MEMBERS_MAX
 from meshd.core.ids import Address, Digest, NodeId, node_bytes, node_id
 from meshd.errors import InvalidError
 from meshd.v1 import gossip_pb2 as pb
@@ -69,12 +70,12 @@ def put_address(message: pb.Address, value: Address) -> None:
     message.ip, message.port = _packed(value.host), value.port
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=MEMBERS_MAX)
 def _packed(host: str) -> bytes:
     return ipaddress.ip_address(host).packed
 
 
-@lru_cache(maxsize=4_096)
+@lru_cache(maxsize=MEMBERS_MAX)
 def _host(packed: bytes, what: str) -> str:
     if len(packed) not in {4, 16}:
         raise InvalidError(f"{what}: an IP address is 4 or 16 bytes, not {len(packed)}")

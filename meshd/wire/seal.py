@@ -23,6 +23,7 @@ import struct
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
@@ -73,8 +74,7 @@ class Refusal(Enum):
     TABLE_FULL = "table_full"
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A datagram that verified."""
 
     source: NodeId
@@ -158,8 +158,12 @@ class Opener:
         if source == self._me and boot == self._boot:
             return Refusal.OWN
 
-        windows = self._sources.get(source, [])
-        window = next((w for w in windows if w.boot == boot), None)
+        windows = self._sources.get(source, _NO_WINDOWS)
+        window: _Window | None = None
+        for each in windows:
+            if each.boot == boot:
+                window = each
+                break
         is_lower = window is None and bool(windows) and boot < windows[0].boot
         # What the windows rule out costs no decryption.
         if window is not None and not window.is_fresh(count):
@@ -167,10 +171,11 @@ class Opener:
         if not windows and len(self._sources) >= self._sources_max:
             return Refusal.TABLE_FULL
 
-        data = header + (_NOBODY if flags else self._me)
-        for aead in [window.aead] if window else [_aead(secret, source, boot) for secret in self._keyring.secrets]:
+        data, nonce = header + (_NOBODY if flags else self._me), _nonce(count)
+        aeads = [window.aead] if window else [_aead(secret, source, boot) for secret in self._keyring.secrets]
+        for aead in aeads:
             try:
-                body = aead.decrypt(_nonce(count), datagram[HEADER_BYTES:], data)
+                body = aead.decrypt(nonce, datagram[HEADER_BYTES:], data)
             except InvalidTag:
                 continue
             if window is None and not is_lower:
@@ -206,6 +211,7 @@ class _Window:
             self.seen |= 1 << -ahead
 
 
+_NO_WINDOWS: list[_Window] = []
 _WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
 
 
