@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from meshd.kernels.jit import F4, INT, U1, U8, late, numba
+from meshd.kernels.jit import F4, INT, U1, U8, jit, late, numba
 from meshd.kernels.kernel import Flat, Kernel
 from meshd.kernels.layout import Bits, Octets, Planes
 from meshd.kernels.simd import (
@@ -18,6 +18,7 @@ from meshd.kernels.simd import (
     equal,
     gather,
     load,
+    load_alternate,
     load_first,
     maximum,
     minimum,
@@ -29,6 +30,7 @@ from meshd.kernels.simd import (
     shift_right,
     splat,
     store,
+    store_first,
     sub,
 )  # fmt: skip
 from meshd.kernels.strips import (
@@ -37,12 +39,32 @@ from meshd.kernels.strips import (
     copy_run,
     fill_octets,
     fill_pads,
+    fill_run,
     pack_strip,
     place,
     put_strip,
     row_start,
     scatter_run,
 )
+
+
+@jit(F4, INT, F4, INT, PLACE, PLACE, inner=True)
+def deal_plane(x, source, out, target, come, to):
+    """One channel, whose first element is `x[source]`, into planes of two phases a row; their rows may have two as well."""
+    odd, below = to.left & 1, to.sh - 1
+    first = (to.left >> 1) + odd * to.phase
+    second = ((to.left + 1) >> 1) + (1 - odd) * to.phase
+    many, fewer = (to.width + 1) >> 1, to.width >> 1
+    for i in range(to.height):
+        u = i + to.top
+        line = target + (u & below) * 2 * to.phase + (u >> below) * to.pitch
+        for c in range(0, many, 16):
+            n = min(16, many - c)
+            store_first(out, line + first + c, 0, n, load_alternate(16, x, source + 2 * c, n))
+        for c in range(0, fewer, 16):
+            n = min(16, fewer - c)
+            store_first(out, line + second + c, 0, n, load_alternate(16, x, source + 2 * c + 1, n))
+        source += come.pitch
 
 
 @late(F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
@@ -55,8 +77,12 @@ def copy_planes(x, out, fill, come, to, first, last):
         if flat:
             copy_run(x, source, out, target, to.plane)
             continue
-        if c == 0:
-            fill_pads(out, image * to.size, to.channels, to, fill, 0)
+        if to.plane > to.height * to.width:
+            # Cheaper than the pads alone, row by row: a plane lies in the fastest cache.
+            fill_run(out, target, target + to.plane, fill)
+        if come.sw * come.sh == 1 and to.sw == 2 and to.sh <= 2:
+            deal_plane(x, source + row_start(come, 0, 0), out, target, come, to)
+            continue
         for i in range(to.height):
             if come.sw > 1:
                 for j in range(to.width):

@@ -15,13 +15,12 @@ from meshd.kernels.simd import (
     bit_or,
     convert,
     less,
-    load_every,
+    load_alternate,
     load_first,
     scatter,
     select,
     shift_left,
     splat,
-    store,
     store_first,
 )
 
@@ -63,8 +62,10 @@ PLACE = record(Place)
 def row_start(p, i, j):
     """Index of element (0, i, j)."""
     u, v = i + p.top, j + p.left
-    if p.sh == 1 and p.sw == 1:
-        return u * p.pitch + v
+    if p.sh <= 2 and p.sw <= 2:
+        # Masks and shifts: four divisions took longer than a row of elements.
+        a, b = p.sh - 1, p.sw - 1
+        return ((u & a) * p.sw + (v & b)) * p.phase + (u >> a) * p.pitch + (v >> b)
     return ((u % p.sh) * p.sw + v % p.sw) * p.phase + (u // p.sh) * p.pitch + v // p.sw
 
 
@@ -76,19 +77,31 @@ def copy_run(x, source, out, target, count):
         store_first(out, target + c, 0, n, load_first(1, 16, x, source + c, 0, n))
 
 
+@jit(F4, INT, INT, numba.types.float32, inner=True)
+def fill_run(out, target, end, fill):
+    """`fill` into `[target, end)`."""
+    value = splat(1, 16, fill)
+    for c in range(target, end, 16):
+        store_first(out, c, 0, min(16, end - c), value)
+
+
 @jit(F4, INT, F4, INT, INT, PLACE, INT, INT, inner=True)
 def scatter_run(x, source, out, base, count, p, i, j):
     """`count` consecutive floats to row i from column j of the channel at `base`, whose columns are in `p.sw` phases."""
+    if p.sw == 2:
+        # NB no division: one takes as long as a whole store.
+        target = base + row_start(p, i, j)
+        for part in range(min(2, count)):
+            run = (count - part + 1) >> 1
+            for c in range(0, run, 16):
+                n = min(16, run - c)
+                store_first(out, target + c, 0, n, load_alternate(16, x, source + part + 2 * c, n))
+            target += 1 - p.phase if (j + p.left) & 1 else p.phase
+        return
     for part in range(min(p.sw, count)):
         target = base + row_start(p, i, j + part)
         run = (count - part + p.sw - 1) // p.sw
-        done = 0
-        if p.sw == 2:
-            # Whole blocks, as long as what they read belongs to the run.
-            while part + 2 * done + 32 <= count:
-                store(out, target + done, load_every(16, 2, x, source + part + 2 * done))
-                done += 16
-        for c in range(done, run):
+        for c in range(run):
             out[target + c] = x[source + part + c * p.sw]
 
 
@@ -135,8 +148,8 @@ def fill_pads(out, base, channels, p, fill, inner):
         lead = p.top * p.pitch + p.left
         for c in range(channels):
             start = base + c * p.plane
-            out[start : start + lead] = fill
-            out[start + lead + inner : start + p.plane] = fill
+            fill_run(out, start, start + lead, fill)
+            fill_run(out, start + lead + inner, start + p.plane, fill)
         return
     if p.plane == p.height * p.width:
         return
@@ -151,12 +164,12 @@ def fill_pads(out, base, channels, p, fill, inner):
                     i = r * p.sh + a - p.top
                     line = start + r * p.pitch
                     if i < 0 or i >= p.height:
-                        out[line : line + p.pitch] = fill
+                        fill_run(out, line, line + p.pitch, fill)
                     else:
-                        out[line : line + left] = fill
-                        out[line + right : line + p.pitch] = fill
-                out[start + rows * p.pitch : start + p.phase] = fill
-        out[base + c * p.plane + p.sh * p.sw * p.phase : base + (c + 1) * p.plane] = fill
+                        fill_run(out, line, line + left, fill)
+                        fill_run(out, line + right, line + p.pitch, fill)
+                fill_run(out, start + rows * p.pitch, start + p.phase, fill)
+        fill_run(out, base + c * p.plane + p.sh * p.sw * p.phase, base + (c + 1) * p.plane, fill)
 
 
 @jit(U8, INT, PLACE, INT, inner=True)

@@ -39,6 +39,7 @@ def _floats(lanes: int) -> Any:
         simd.store(out, 30 * lanes, simd.gather(np.float32(0), lanes, x, 1, 3, (lanes + 1) // 2))
         out[31 * lanes] = simd.total(b)
         simd.store_rows(out, 32 * lanes, lanes, 2, simd.convert(np.float32(0), simd.convert(np.int32(0), a)))
+        simd.store(out, 34 * lanes, simd.load_alternate(lanes, x, 2, (lanes + 1) // 2))
         if lanes >= 8:
             simd.store_mask(masks, 0, 16, 2, simd.greater(a, b))
             simd.store_mask(masks, 32, 16, 2, simd.at_least(a, b))
@@ -53,7 +54,7 @@ def test_floats(lanes: int) -> None:
     x = (rng.standard_normal(1 + 4 * 64) * 4).astype(np.float32)
     x[1], x[1 + 2 * lanes + lanes // 2] = np.nan, np.nan
     x[1 + 3 * lanes - 1] = x[1 + lanes - 1]  # Something equal.
-    out, masks = np.full(34 * lanes, -1, np.float32), np.zeros(16, np.uint64)
+    out, masks = np.full(35 * lanes, -1, np.float32), np.zeros(16, np.uint64)
     _floats(lanes)(x, out, masks)
     a, b, c = x[1 : 1 + 2 * lanes].reshape(2, lanes), x[1 + 2 * lanes : 1 + 3 * lanes], np.float32(1.5)
     with np.errstate(invalid="ignore"):
@@ -75,13 +76,15 @@ def test_floats(lanes: int) -> None:
     np.testing.assert_array_equal(out[25 * lanes : 26 * lanes], first)
     stored = np.concatenate([a[:, :-1], np.full((2, 1), -1, np.float32)], 1)
     np.testing.assert_array_equal(out[26 * lanes : 28 * lanes].reshape(2, lanes), stored)
+    alternate = np.where(np.arange(lanes) < (lanes + 1) // 2, x[2 : 2 + 2 * lanes : 2], np.float32(0))
+    np.testing.assert_array_equal(out[34 * lanes :], alternate)
     scattered = np.full(2 * lanes, -1, np.float32)
     scattered[: 2 * (lanes - 1) : 2] = b[:-1]
     np.testing.assert_array_equal(out[28 * lanes : 30 * lanes], scattered)
     reached = np.minimum(np.arange(lanes), (lanes + 1) // 2 - 1) * 3
     np.testing.assert_array_equal(out[30 * lanes : 31 * lanes], x[1 + reached])
     assert out[31 * lanes] == sum(b[1:], b[0]) or np.isnan(b).any()
-    whole = out[32 * lanes :].reshape(2, lanes)
+    whole = out[32 * lanes : 34 * lanes].reshape(2, lanes)
     np.testing.assert_array_equal(whole[~np.isnan(a)], np.trunc(a[~np.isnan(a)]))
     if lanes >= 8:
         octets = masks.view(np.uint8)

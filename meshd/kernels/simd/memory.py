@@ -69,6 +69,27 @@ def load_every(typingctx: Any, lanes: Any, step: Any, array: Any, index: Any) ->
 
 
 @intrinsic(prefer_literal=True)
+def load_alternate(typingctx: Any, lanes: Any, array: Any, index: Any, count: Any) -> Any:
+    """Every second element from `index` on in the first `count` lanes, zero in others; nothing past the last is touched."""
+    block = Block(array.dtype, 1, lanes.literal_value)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        align, zero = ir.Constant(I32, array.dtype.bitwidth // 8), ir.Constant(block.register, None)
+        order = ir.Constant(ir.VectorType(I32, block.width), [2 * lane for lane in range(block.width)])
+        span = builder.sub(builder.shl(args[3], ir.Constant(args[3].type, 1)), ir.Constant(args[3].type, 1))
+
+        def read(part: int) -> Any:
+            ptr = register_pointer(context, builder, sig.args[1], args[1], args[2], block, part)
+            return _masked(builder, block, "load", [ptr, align, _first(builder, block, span, part), zero], zero.type)
+
+        return make(
+            builder, context, block, lambda _, part: builder.shuffle_vector(read(2 * part), read(2 * part + 1), order)
+        )
+
+    return block(lanes, array, types.intp, types.intp), codegen
+
+
+@intrinsic(prefer_literal=True)
 def gather(typingctx: Any, like: Any, lanes: Any, array: Any, index: Any, stride: Any, count: Any) -> Any:
     """Lane i is the value of the type of the scalar `like` at `index + i * stride` (in the array's elements); `count` lanes."""
     block = Block(types.unliteral(like), 1, lanes.literal_value)
