@@ -2,6 +2,7 @@
 
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -64,16 +65,15 @@ def test_hosts_find_each_other_by_mdns_and_lose_nothing_when_one_dies_under_load
                 while not stop.is_set():
                     answers.append(inference.infer("small", {"x": X}).outputs["y"])
 
-        threads = [threading.Thread(target=work) for _ in range(4)]
-        for thread in threads:
-            thread.start()
-        time.sleep(1)
-        before = len(answers)
-        victim.kill()
-        time.sleep(4)
-        stop.set()
-        for thread in threads:
-            thread.join()
+        with ThreadPoolExecutor(4) as callers:
+            calls = [callers.submit(work) for _ in range(4)]
+            time.sleep(1)
+            before = len(answers)
+            victim.kill()
+            time.sleep(4)
+            stop.set()
+        for call in calls:
+            call.result()  # Whatever a caller met is the failure to see.
         assert 0 < before < len(answers)
         assert all((answer == answers[0]).all() for answer in answers)
         relay.happened("lost", "delayed")

@@ -4,6 +4,7 @@ that lost its power comes back with what it served."""
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -109,16 +110,15 @@ def test_every_node_answers_alike_and_a_killed_owner_costs_nothing(mesh: Mesh) -
                 if not np.allclose(got, expected(X), rtol=1e-5):
                     wrong.append(str(got))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    time.sleep(1)
-    before = answered[0]
-    owner.kill()
-    time.sleep(3)
-    stop.set()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as callers:
+        calls = [callers.submit(work) for _ in range(4)]
+        time.sleep(1)
+        before = answered[0]
+        owner.kill()
+        time.sleep(3)
+        stop.set()
+    for call in calls:
+        call.result()  # Whatever a caller met is the failure to see.
     assert before > 0
     assert answered[0] > before
     assert wrong == []
