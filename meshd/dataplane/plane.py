@@ -125,8 +125,8 @@ class DataPlane:
         """
         began_ns = monotonic_ns()
         pieces = tuple(inputs)
-        digest = self._digest(deployment, pieces) if len(self._journey.poisons) else b""
-        if digest and (left_us := self._journey.poisons.left_us(digest, began_ns // 1000)):
+        digest = self._digest(deployment, pieces) if self._journey.knows_poison else b""
+        if digest and (left_us := self._journey.poison_left_us(digest, began_ns // 1000)):
             raise RequestFailedError(_poisoned(deployment, left_us))
         counts = parts(self.view(), deployment, batch)
         waits: list[Waiting] = []
@@ -149,7 +149,8 @@ class DataPlane:
                     self._meters.failed(deployment, took_ns, wall_ms)
             if outcome.reason is Reason.HOLDERS_LOST:
                 with self._lock:
-                    self._journey.poisons.add(digest or self._digest(deployment, pieces), began_ns // 1000)
+                    poison = digest or self._digest(deployment, pieces)
+                    self._journey.poison(poison, outcome, monotonic_ns() // 1000)
             raise RequestFailedError(outcome)
         with self._lock:
             self._meters.succeeded(deployment, batch, took_ns, outcome.spent, wall_ms)

@@ -34,6 +34,8 @@ class Host:
     queue_us: int = 0
     kept: dict[Leg, Any] = field(default_factory=dict)
     dead: bool = False
+    slow_until_us: int = 0
+    """Frames from and to it arrive then, no earlier: TCP repeats what was lost."""
     silent: bool = False
     """Neither receives nor computes, but its links stand (SIGSTOP)."""
     breaks: bool = False
@@ -118,6 +120,12 @@ class World:
             host = self.hosts[NodeId(one)]
             self._perform(host.name, host.journey.link_changed(NodeId(other), False, self.now_us))
 
+    def mend_link(self, a: str, b: str) -> None:
+        del self.cut[frozenset((a, b))]
+        for one, other in ((a, b), (b, a)):
+            host = self.hosts[NodeId(one)]
+            self._perform(host.name, host.journey.link_changed(NodeId(other), True, self.now_us))
+
     def suspect(self, name: str, state: State = State.SUSPECT) -> None:
         """Everyone's view suspects `name`, and lists it last."""
         self.states[NodeId(name)] = state
@@ -172,7 +180,8 @@ class World:
             if not (host.dead or host.silent or frozenset((source, target)) in self.cut):
                 self._perform(target, host.journey.receive(source, frame, self.now_us), payload)
 
-        self.at(LATENCY_US, arrive)
+        slow_until_us = max(host.slow_until_us, self.hosts[source].slow_until_us)
+        self.at(max(LATENCY_US, slow_until_us - self.now_us), arrive)
         return True
 
     def _perform(self, name: NodeId, effects: list[Any], payload: Any = None) -> None:

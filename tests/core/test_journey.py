@@ -210,13 +210,19 @@ def test_two_vanished_holders_make_a_poison_that_no_third_gets() -> None:
         world.hosts[NodeId(name)].deadly = True
     world.at(600 * MS, lambda: world.suspect("a"))
     world.at(700 * MS, lambda: world.suspect("b", State.DEAD))
+    world.at(900 * MS, lambda: world.suspect("a", State.DEAD))
     world.request()
     world.run()
     outcome = world.outcome()
     assert isinstance(outcome, Failure)
     assert (outcome.code, outcome.reason) == (Code.INTERNAL, Reason.HOLDERS_LOST)
     assert world.hosts[NodeId("c")].computed == []
-    assert world.took_us() == 700 * MS
+    assert world.took_us() == 900 * MS
+    entry = world.hosts[NodeId("e")].journey
+    entry.poison(b"x", outcome, world.now_us)
+    assert entry.poison_left_us(b"x", world.now_us) > 0
+    world.suspect("b", State.ALIVE)
+    assert entry.poison_left_us(b"x", world.now_us) == 0, "its boot lives: it was cut off, not killed"
 
 
 def test_two_lost_holders_that_live_are_no_poison() -> None:
@@ -227,6 +233,84 @@ def test_two_lost_holders_that_live_are_no_poison() -> None:
     world.run()
     world.assert_answered()
     assert len(world.hosts[NodeId("c")].computed) == 1
+
+
+def test_the_last_copy_is_waited_for_while_the_network_is_slow_to_reach_it() -> None:
+    """TCP repeats a lost frame after 0.2, 0.6, 1.4 s: longer than a hop is given, and no reason to give up."""
+    world = World([["a", "b"]])
+    world.at(3 * MS, lambda: world.kill("a"))
+    world.at(3 * MS, lambda: setattr(world.hosts[NodeId("b")], "slow_until_us", world.now_us + 1400 * MS))
+    world.at(600 * MS, lambda: world.suspect("a"))
+    world.request()
+    world.run()
+    world.assert_answered()
+    assert world.took_us() <= 1450 * MS
+    world.assert_nothing_is_kept()
+
+
+def test_the_last_copy_is_waited_for_while_its_link_is_made_anew() -> None:
+    world = World([["a", "b"]])
+    world.cut_link("e", "b")
+    world.at(3 * MS, lambda: world.kill("a"))
+    world.at(2500 * MS, lambda: world.mend_link("e", "b"))
+    world.request()
+    world.run()
+    world.assert_answered()
+    assert world.took_us() <= 2520 * MS
+    world.assert_nothing_is_kept()
+
+
+def test_what_is_waited_for_is_refused_once_membership_gives_it_up() -> None:
+    world = World([["a", "b"]])
+    world.cut_link("e", "a")
+    world.cut_link("e", "b")
+    world.at(800 * MS, lambda: world.suspect("a"))
+    world.at(900 * MS, lambda: world.suspect("b"))
+    world.request()
+    world.run()
+    outcome = world.outcome()
+    assert isinstance(outcome, Failure)
+    assert (outcome.code, outcome.segment) == (Code.UNAVAILABLE, 0)
+    assert 900 * MS <= world.took_us() < 3 * S
+    world.assert_nothing_is_kept()
+
+
+def test_a_hop_that_finds_no_way_on_says_so_in_a_second_and_another_is_asked() -> None:
+    world = World([["a", "b"], ["c"]])
+    world.cut_link("a", "c")
+    world.request()
+    world.run()
+    world.assert_answered()
+    assert len(world.hosts[NodeId("b")].computed) == 1
+    assert world.took_us() <= LATE_MAX_US + 50 * MS
+    world.assert_nothing_is_kept()
+
+
+def test_a_hedge_is_not_spent_on_those_that_have_the_request_already() -> None:
+    world = World([["a", "b"]])
+    for number in range(1, 4):
+        world.request(number)
+        world.run(1 * S)
+    for name in "ab":
+        world.hosts[NodeId(name)].cost_us = 300 * MS
+    world.request(9)
+    world.run()
+    world.assert_answered(9)
+    assert world.attempts(9) == 2
+
+
+def test_two_suspects_that_come_back_are_no_poison() -> None:
+    world = World([["a", "b", "c"]])
+    for name in "abc":
+        world.hosts[NodeId(name)].cost_us = 400 * MS
+    world.at(3 * MS, lambda: world.cut_link("e", "a"))
+    world.at(6 * MS, lambda: world.cut_link("e", "b"))
+    for name in "ab":
+        world.at(500 * MS, lambda n=name: world.suspect(n))  # type: ignore[misc]
+        world.at(1500 * MS, lambda n=name: world.suspect(n, State.ALIVE))  # type: ignore[misc]
+    world.request()
+    world.run()
+    world.assert_answered()
 
 
 def test_first_success_wins_and_the_others_are_cancelled() -> None:

@@ -12,8 +12,11 @@ from meshd.config import (
     POISONS_MAX,
     S,
 )
+from meshd.core.ids import Boot, NodeId
 from meshd.core.journey.budget import Admission, HedgeBucket, Poisons
 from meshd.core.journey.peers import Recent
+
+NODE = NodeId("n")
 
 
 def _taken(admission: Admission, most: int = 10_000) -> int:
@@ -95,16 +98,29 @@ def test_the_bucket_holds_five_to_begin_with_and_a_tenth_of_requests_after() -> 
 
 
 def test_poison_is_forgotten_in_time_and_bounded_in_number() -> None:
+    def lives(node: NodeId, boot: Boot) -> bool:
+        return False
+
     poisons = Poisons()
-    poisons.add(b"x", 0)
-    assert poisons.left_us(b"x", 1 * S) == POISON_US - 1 * S
-    assert poisons.left_us(b"y", 1 * S) == 0
-    assert poisons.left_us(b"x", POISON_US) == 0
+    poisons.add(b"x", 0, NODE, Boot(1))
+    assert poisons.left_us(b"x", 1 * S, lives) == POISON_US - 1 * S
+    assert poisons.left_us(b"y", 1 * S, lives) == 0
+    assert poisons.left_us(b"x", POISON_US, lives) == 0
     assert len(poisons) == 0
     for n in range(POISONS_MAX + 10):
-        poisons.add(n.to_bytes(4, "little"), n)
+        poisons.add(n.to_bytes(4, "little"), n, NODE, Boot(1))
     assert len(poisons) == POISONS_MAX
-    assert poisons.left_us((5).to_bytes(4, "little"), 2000) == 0, "the oldest went"
+    assert poisons.left_us((5).to_bytes(4, "little"), 2000, lives) == 0, "the oldest went"
+
+
+def test_an_input_is_innocent_once_the_node_it_seemed_to_kill_is_seen_in_the_same_boot() -> None:
+    poisons = Poisons()
+    poisons.add(b"x", 0, NODE, Boot(1))
+    poisons.add(b"y", 0, NODE, None)
+    assert poisons.left_us(b"x", 1 * S, lambda node, boot: boot == Boot(2)) > 0
+    assert poisons.left_us(b"x", 1 * S, lambda node, boot: (node, boot) == (NODE, Boot(1))) == 0
+    assert poisons.left_us(b"x", 1 * S, lambda node, boot: False) == 0, "and stays so"
+    assert poisons.left_us(b"y", 1 * S, lambda node, boot: True) > 0, "it was back in another boot: it did die"
 
 
 def test_the_percentile_follows_the_last_samples_only() -> None:

@@ -3,6 +3,8 @@
 Sources: AIMD, Chiu and Jain 1989; hedged requests, Dean and Barroso, "The Tail at Scale", 2013; retry budgets, Finagle.
 """
 
+from collections.abc import Callable
+
 from meshd.config import (
     ADMISSION_IDLE,
     ADMISSION_MEMORY_US,
@@ -15,6 +17,7 @@ from meshd.config import (
     POISONS_MAX,
     REQUESTS_IN_FLIGHT_MAX,
 )
+from meshd.core.ids import Boot, NodeId
 
 
 class HedgeBucket:
@@ -96,25 +99,31 @@ class Admission:
 
 
 class Poisons:
-    """Digests of inputs that may kill whoever computes them, for ten minutes."""
+    """Digests of inputs that may kill whoever computes them, for ten minutes.
 
-    __slots__ = ("_until",)
+    Each with a witness: a node, and the boot in which it was given up for dead. Where that very boot lives (it was cut off,
+    not killed), the input is innocent.
+    """
+
+    __slots__ = ("_kept",)
 
     def __init__(self) -> None:
-        self._until: dict[bytes, int] = {}
+        self._kept: dict[bytes, tuple[int, NodeId, Boot | None]] = {}
 
     def __len__(self) -> int:
-        return len(self._until)
+        return len(self._kept)
 
-    def add(self, digest: bytes, now_us: int) -> None:
-        self._until.pop(digest, None)
-        while len(self._until) >= POISONS_MAX:
-            del self._until[next(iter(self._until))]
-        self._until[digest] = now_us + POISON_US
+    def add(self, digest: bytes, now_us: int, witness: NodeId, boot: Boot | None) -> None:
+        self._kept.pop(digest, None)
+        while len(self._kept) >= POISONS_MAX:
+            del self._kept[next(iter(self._kept))]
+        self._kept[digest] = now_us + POISON_US, witness, boot
 
-    def left_us(self, digest: bytes, now_us: int) -> int:
+    def left_us(self, digest: bytes, now_us: int, lives: Callable[[NodeId, Boot], bool]) -> int:
         """How long it is still refused; 0 is not at all."""
-        left = self._until.get(digest, now_us) - now_us
-        if left <= 0:
-            self._until.pop(digest, None)
-        return max(left, 0)
+        until_us, witness, boot = self._kept.get(digest, (now_us, None, None))
+        is_innocent = witness is not None and boot is not None and lives(witness, boot)
+        if until_us <= now_us or is_innocent:
+            self._kept.pop(digest, None)
+            return 0
+        return until_us - now_us

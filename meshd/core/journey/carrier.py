@@ -1,8 +1,10 @@
 """One frame's way to the holder of one segment, and the memory of it afterwards.
 
 A *passage* is a Forward that has not been acknowledged: it goes to the best candidate, after a failure (link down, no
-progress, not held) to the next alternate with a hint to membership, after Busy to one alternate without. Once it is
-acknowledged, (leg, entry, next) is remembered to the deadline, so that the entry hears `Lost` when `next` vanishes.
+progress, not held) to the next alternate with a hint to membership, after Busy to one alternate without. Where all have
+been tried and membership still believes in one of them, it waits for that one's ack or link: TCP on a lossy network is
+silent for longer than a hop is given, and brings the frame all the same. Once it is acknowledged, (leg, entry, next) is
+remembered to the deadline, so that the entry hears `Lost` when `next` vanishes.
 
 Rule 1: an entry's first leg is carried like any other; what goes wrong is told to the entry, even to this node's own.
 Rule 2: a payload is kept exactly as long as its passage.
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Protocol
 
-from meshd.config import LATE_MAX_US, PASSAGES_MAX, QUEUE_SLACK_US, ROUTES_REMEMBERED_MAX
+from meshd.config import ACK_WAIT_MAX_US, LATE_MAX_US, PASSAGES_MAX, QUEUE_SLACK_US, ROUTES_REMEMBERED_MAX
 from meshd.core.ids import NodeId
 from meshd.core.journey.effects import Carry, Compute, Effect, Hint, Pair, Release, Respond, Send
 from meshd.core.journey.frames import (
@@ -51,6 +53,14 @@ class _Passage:
     next: NodeId
     sent_us: int = 0
     tried: list[NodeId] = field(default_factory=list)
+    unsent: list[NodeId] = field(default_factory=list)
+    """Of `tried`, those that the frame did not even leave for."""
+    refused: list[NodeId] = field(default_factory=list)
+    """Of `tried`, those that do not hold the segment."""
+    waiting: bool = False
+    """All were tried; one of them may still be heard of."""
+    patience_us: int = 0
+    """When it stops waiting; 0 before it began to."""
     busy: int = 0
     closed: list[NodeId] = field(default_factory=list)
     """Nodes whose links closed while they had the frame, perhaps: the second ends it, should it be what kills them."""
@@ -136,9 +146,12 @@ class Carrier:
     def _onward(self, passage: _Passage, now_us: int) -> list[Effect]:
         """To the next candidate, or the end of it."""
         forward = passage.forward
+        passage.waiting = False
         while True:
             mine = self._hop.backlogs(forward.segment_id, forward.batch) if self._me in passage.candidates else None
             chosen = self._peers.choose(passage.candidates, passage.tried, mine.queue_us if mine else None, now_us)
+            if chosen is None and self._is_hopeful(passage):
+                return self._wait(passage, now_us)
             if chosen is None or passage.busy >= 2:
                 return self._exhausted(passage)
             passage.tried.append(chosen)
@@ -186,6 +199,35 @@ class Carrier:
         self._counts["busy_heard"] += 1
         passage.queue_us = min(passage.queue_us, queue_us) if passage.busy else queue_us
         passage.busy += 1
+
+    def _is_hopeful(self, passage: _Passage) -> bool:
+        """Whether membership believes in a candidate that has not said no."""
+        if passage.busy or passage.lost_one:
+            return False
+        return any(c not in passage.refused and not self._peers.is_out(c) for c in passage.candidates)
+
+    def _wait(self, passage: _Passage, now_us: int) -> list[Effect]:
+        """For the ack of one that was tried, or for a link; once more to those that it did not leave for.
+
+        The entry has nobody to ask for a better way; a hop has, and does not wait for long.
+        """
+        if not passage.patience_us:
+            is_entrys = passage.forward.request.entry == self._me
+            passage.patience_us = passage.deadline_at_us
+            if not is_entrys:
+                passage.patience_us = min(now_us + LATE_MAX_US, passage.deadline_at_us)
+        if now_us >= passage.patience_us:
+            return self._exhausted(passage)
+        passage.waiting = True
+        again_us = now_us + ACK_WAIT_MAX_US if passage.unsent else passage.patience_us
+        heappush(self._timers, (min(again_us, passage.patience_us), passage.forward.leg))
+        self._counts["waits"] += 1
+        return []
+
+    def _try_again(self, passage: _Passage, peers: Sequence[NodeId], now_us: int) -> list[Effect]:
+        passage.tried = [t for t in passage.tried if t not in peers]
+        passage.unsent = [u for u in passage.unsent if u not in peers]
+        return self._onward(passage, now_us)
 
     def _exhausted(self, passage: _Passage) -> list[Effect]:
         if passage.lost_one and not passage.busy:
@@ -255,14 +297,17 @@ class Carrier:
     def busy(self, peer: NodeId, busy: Busy, now_us: int) -> list[Effect]:
         self._peers.busy(peer, busy.queue_us, now_us)
         passage = self._passages.get(busy.leg)
-        if passage is None or passage.next != peer:
+        if passage is None or not (passage.next == peer or (passage.waiting and peer in passage.tried)):
             return []
         self._was_busy(passage, busy.queue_us)
         return self._onward(passage, now_us)
 
     def not_held(self, peer: NodeId, said: NotHeld, now_us: int) -> list[Effect]:
         passage = self._passages.get(said.leg)
-        if passage is None or passage.next != peer:
+        if passage is None or peer not in passage.tried:
+            return []
+        passage.refused.append(peer)
+        if passage.next != peer and not passage.waiting:
             return []
         self._counts["not_held"] += 1
         return [Hint(peer), *self._onward(passage, now_us)]
@@ -272,6 +317,7 @@ class Carrier:
         passage = self._passages.get(leg)
         if passage is None or passage.next != peer:
             return []
+        passage.unsent.append(peer)
         return [*self._stalled(peer, now_us), *self._onward(passage, now_us)]
 
     def _stalled(self, peer: NodeId, now_us: int) -> list[Effect]:
@@ -285,6 +331,9 @@ class Carrier:
         changed = self._peers.link_changed(peer, up, now_us)
         effects: list[Effect] = [Pair(peer, ok=up)] if changed else []
         if up:
+            for passage in [p for p in self._passages.values() if p.waiting and peer in p.candidates]:
+                if peer not in passage.refused:
+                    effects += self._try_again(passage, (peer,), now_us)
             return effects
         effects.append(Hint(peer))
         for passage in [p for p in self._passages.values() if p.next == peer]:
@@ -307,6 +356,9 @@ class Carrier:
             for first in range(0, len(lost), LEGS_PER_LOST_MAX):
                 legs_lost = tuple(lost[first : first + LEGS_PER_LOST_MAX])
                 effects += self.to_entry(Lost(peer, legs_lost, before), previous)
+        for passage in [p for p in self._passages.values() if p.waiting and peer in p.candidates]:
+            if not self._is_hopeful(passage):
+                effects += self._exhausted(passage)
         return effects
 
     # ------------------------------------------------------------ time
@@ -319,6 +371,9 @@ class Carrier:
             passage = self._passages.get(leg)
             if passage is None:
                 continue
+            if passage.waiting:
+                effects += self._waited(passage, now_us)
+                continue
             peer = passage.next
             wait_us = self._peers.ack_wait_us(peer)
             since_us = max(passage.sent_us, self._wire.progress_us(leg))
@@ -330,6 +385,11 @@ class Carrier:
             effects += self._onward(passage, now_us)
         return effects + [Pair(peer, ok=True) for peer in self._peers.expired(now_us)]
 
+    def _waited(self, passage: _Passage, now_us: int) -> list[Effect]:
+        if now_us >= passage.patience_us:
+            return self._exhausted(passage)
+        return self._try_again(passage, tuple(passage.unsent), now_us) if passage.unsent else []
+
     def is_on_way(self, leg: Leg) -> bool:
         """Whether its Forward waits for an ack."""
         return leg in self._passages
@@ -338,9 +398,10 @@ class Carrier:
         times = [self._timers[0][0] if self._timers else None, self._peers.next_due_us()]
         return min((t for t in times if t is not None), default=None)
 
-    def nexts(self) -> tuple[NodeId, ...]:
-        """Nodes that acknowledged a leg from here that is remembered."""
-        return tuple(self._by_next)
+    def nexts(self) -> dict[NodeId, None]:
+        """Nodes that acknowledged a leg from here that is remembered, and those that a frame waits for."""
+        waited = (c for p in self._passages.values() if p.waiting for c in p.candidates)
+        return dict.fromkeys((*self._by_next, *waited))
 
     def drop(self, request: RequestId, attempts: Sequence[int]) -> list[Effect]:
         """The request is over: forget its first legs and what was remembered of them."""

@@ -36,10 +36,12 @@ from meshd.core.journey.carrier import Carrier
 from meshd.core.journey.effects import Effect, Finish, Send
 from meshd.core.journey.frames import Answer, Cancel, Code, Failed, Failure, Forward, Leg, Lost, Reason, RequestId
 from meshd.core.journey.peers import Recent
-from meshd.core.journey.route import Route, find_route, is_gone
+from meshd.core.journey.route import Route, find_route, is_dead, is_gone
 from meshd.core.view import View
 
 TIMERS_STALE_MAX: Final = 1_024
+SLOW: Final = 1
+GONE: Final = 2
 
 
 @dataclass(slots=True)
@@ -78,7 +80,8 @@ class _Request:
     """Attempts, and times when there was no route for one."""
     vanished: dict[NodeId, Boot | None] = field(default_factory=dict)
     """Holders lost with this request in hand, and the boot they were in."""
-    blamed: dict[NodeId, None] = field(default_factory=dict)
+    blamed: dict[NodeId, int] = field(default_factory=dict)
+    """Whom a further attempt asks last: `SLOW` before `GONE`."""
     failure: Failure | None = None
     retry_at_us: int = 0
     verdict_at_us: int = 0
@@ -175,8 +178,9 @@ class Entry:
         if len(request.attempts) >= ATTEMPTS_MAX or all(c == (self._me,) for c in route.segments):
             return 0
         p99 = known.firsts.p99
-        only = all(len(c) == 1 for c in route.segments)  # The same nodes again: only where an answer got lost.
-        after_us = LATE_MAX_US if p99 is None or only else min(max(3 * p99, LATE_MIN_US), LATE_MAX_US)
+        # The same nodes again help only where an answer got lost.
+        is_new = any(c not in request.blamed for candidates in route.segments for c in candidates[1:])
+        after_us = LATE_MAX_US if p99 is None or not is_new else min(max(3 * p99, LATE_MIN_US), LATE_MAX_US)
         return now_us + after_us
 
     # ------------------------------------------------------------ what the mesh says
@@ -232,7 +236,7 @@ class Entry:
             if node != self._me and node not in request.vanished:
                 member = self._view().members.get(node)
                 request.vanished[node] = member.boot if member else None
-            request.blamed[node] = None
+            request.blamed[node] = GONE
         return self._instead(request, lost.node, now_us)
 
     def gone(self, node: NodeId, now_us: int) -> list[Effect]:
@@ -267,7 +271,7 @@ class Entry:
 
     def _instead(self, request: _Request, node: NodeId, now_us: int) -> list[Effect]:
         """`node` is gone: another attempt, unless one that can do without it is out already."""
-        request.blamed[node] = None
+        request.blamed[node] = GONE
         text = f"deployment {request.deployment!r}: node {node} vanished with the request, and no copy could answer it"
         request.failure = Failure(Code.UNAVAILABLE, Reason.UNREACHABLE, text, request.deployment, -1, node)
         if any(a.out for a in request.attempts):
@@ -281,8 +285,10 @@ class Entry:
         if failure.code in (Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED):
             return self._finish(request, failure)
         if failure.code is not Code.UNAVAILABLE:
-            request.blamed[failure.node] = None
+            request.blamed[failure.node] = GONE
             return self._again(request, now_us, free=False)
+        if failure.node != self._me:
+            request.blamed.setdefault(failure.node, SLOW)  # It found no way on; another may.
         if request.tries >= ATTEMPTS_MAX:
             return self._finish(request, failure)
         # Nobody could be reached: the view may lag behind, so give it a moment.
@@ -318,7 +324,9 @@ class Entry:
     def _judge(self, request: _Request, now_us: int) -> list[Effect] | None:
         """Two holders vanished: poison, wait for membership, or None where they live after all."""
         view = self._view()
-        dead = [n for n, boot in request.vanished.items() if is_gone(view, n, boot)]
+        is_over = 0 < request.verdict_at_us <= now_us
+        judge = is_gone if is_over else is_dead  # A suspect may be back in a moment.
+        dead = [n for n, boot in request.vanished.items() if judge(view, n, boot)]
         if len(dead) >= 2:
             text = (
                 f"deployment {request.deployment!r}: nodes {dead[0]} and {dead[1]} vanished while they had this request;"
@@ -330,7 +338,7 @@ class Entry:
         if not request.verdict_at_us:
             request.verdict_at_us = now_us + VERDICT_US
             self._watch(request, now_us)
-        return [] if now_us < request.verdict_at_us else None
+        return None if is_over else []
 
     def _last(self, request: _Request) -> Failure:
         assert request.failure is not None, "an attempt ends with a reason"
@@ -385,7 +393,8 @@ class Entry:
             request.late_at_us = 0
             self._counts["late"] += 1
             late = request.attempts[-1].route
-            request.blamed.update((c[0], None) for c in late.segments if c[0] != self._me)
+            for first in dict.fromkeys(c[0] for c in late.segments if c[0] != self._me):
+                request.blamed.setdefault(first, SLOW)
             return self._again(request, now_us, free=False)
         return []
 

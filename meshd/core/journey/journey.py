@@ -37,7 +37,7 @@ from meshd.core.journey.frames import (
 from meshd.core.journey.hop import Backlogs, Hop, Verdict
 from meshd.core.journey.peers import Peers
 from meshd.core.journey.route import is_gone
-from meshd.core.view import View
+from meshd.core.view import State, View
 
 
 class Journey:
@@ -52,8 +52,7 @@ class Journey:
     def __init__(self, view: Callable[[], View], backlogs: Backlogs, wire: Wire) -> None:
         self.counts: Counter[str] = Counter()
         """What happened so far, by a closed set of names."""
-        self.poisons = Poisons()
-        """Digests of inputs that two holders vanished with; the shell makes and asks for them."""
+        self._poisons = Poisons()
         self._view = view
         self._me = view().me
         self._peers = Peers(self._me, lambda node: is_gone(view(), node, None))
@@ -84,6 +83,24 @@ class Journey:
     def abandon(self, id: RequestId, now_us: int) -> list[Effect]:
         """The client went away."""
         return self._loop(self._entry.abandon(id), now_us)
+
+    # ------------------------------------------------------------ poison
+
+    @property
+    def knows_poison(self) -> bool:
+        """Whether `poison_left_us` may be anything but 0: digests cost time."""
+        return len(self._poisons) > 0
+
+    def poison(self, digest: bytes, failure: Failure, now_us: int) -> None:
+        """The inputs with this digest ended as HOLDERS_LOST."""
+        witness = self._view().members.get(failure.node)
+        gone = witness is not None and witness.state is not State.ALIVE
+        self._poisons.add(digest, now_us, failure.node, witness.boot if witness is not None and gone else None)
+
+    def poison_left_us(self, digest: bytes, now_us: int) -> int:
+        """How long inputs with this digest are still refused; 0 is not at all."""
+        view = self._view()
+        return self._poisons.left_us(digest, now_us, lambda node, boot: not is_gone(view, node, boot))
 
     # ------------------------------------------------------------ links
 

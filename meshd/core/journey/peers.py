@@ -71,6 +71,10 @@ class Peers:
     def is_up(self, peer: NodeId) -> bool:
         return peer in self._up
 
+    def is_out(self, peer: NodeId) -> bool:
+        """Whether nothing is to be expected of it: this node itself (asked at once), or membership has given it up."""
+        return peer == self.me or self._is_gone(peer)
+
     def up(self) -> tuple[NodeId, ...]:
         return tuple(self._up)
 

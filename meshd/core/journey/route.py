@@ -30,12 +30,12 @@ class Route:
 
 
 def find_route(
-    view: View, deployment: str, generation_min: int, blamed: Mapping[NodeId, object], turn: int = 0
+    view: View, deployment: str, generation_min: int, blamed: Mapping[NodeId, int], turn: int = 0
 ) -> Route | Failure:
     """The route for a fresh attempt.
 
-    `blamed` nodes had a part in an earlier attempt that failed: they come last. `turn` tells the parts of one batch apart:
-    each begins with another candidate.
+    `blamed` nodes had a part in an earlier attempt that failed: they come last, the more blamed the later. `turn` tells the
+    parts of one batch apart: each begins with another candidate.
     """
     served = view.deployments.get(deployment)
     if served is None:
@@ -55,14 +55,19 @@ def find_route(
             return Failure(Code.UNAVAILABLE, Reason.NO_HOLDER, message, deployment, index, retry_after_us=1 * S)
         first = turn % len(candidates)
         turned = candidates[first:] + candidates[:first]
-        ordered = [c for c in turned if c not in blamed] + [c for c in turned if c in blamed]
+        ordered = sorted(turned, key=lambda c: blamed.get(c, 0))
         segments.append(tuple(ordered[:ROUTE_CANDIDATES_MAX]))
     return Route(plan.plan_digest, plan.generation, tuple(segments))
 
 
-def is_gone(view: View, node: NodeId, boot: Boot | None) -> bool:
-    """Whether membership gives `node`, as it was in `boot`, up: suspect or worse, unknown, or started anew."""
+def is_dead(view: View, node: NodeId, boot: Boot | None) -> bool:
+    """Whether membership gives `node`, as it was in `boot`, up for good: dead, left, unknown, or started anew."""
     member = view.members.get(node)
-    if member is None or member.state is not State.ALIVE:
+    if member is None or member.state in (State.DEAD, State.LEFT):
         return True
     return boot is not None and member.boot != boot
+
+
+def is_gone(view: View, node: NodeId, boot: Boot | None) -> bool:
+    """Whether nothing should be sent to it now: dead, or a suspect."""
+    return is_dead(view, node, boot) or view.members[node].state is not State.ALIVE
