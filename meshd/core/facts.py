@@ -5,12 +5,16 @@ so a reader at `base` or later has everything up to `version` after it.
 
 Rule 1: only the owner writes. A reader keeps the higher (boot, version).
 Rule 2: a delta from beyond what the reader has (a gap) changes nothing; the reader asks.
-Rule 3: a delta from base 0 is the whole: what it does not list up to its version is gone.
+Rule 3: what is kept and passed on are whole versions: at (boot, version) every reader has what the owner had. Part of a delta
+(cut to fit a datagram) says nothing of what was written again past its end: it is gathered beside, and shows when it is whole.
+Rule 4: what is gone is named (a tombstone). Who forgot some sends readers from before that the whole, never cut: it replaces.
 
-Invariants: C1 versions rise within a boot. C2 the merge is commutative, associative, idempotent. C3 a reader never sees
-(boot, version) fall.
+Invariants: C1 versions rise within a boot. C2 the merge is commutative, associative, idempotent: of two whole versions the
+greater stays. C3 a reader never sees (boot, version) fall.
 
-Source: chitchat's `ALGORITHM.md` (quickwit); NB deltas by number, no digest that grows with N, no clock.
+Source: chitchat's `ALGORITHM.md` (quickwit); NB deltas by number, no digest that grows with N, no clock. NB chitchat, as van
+Renesse et al., "Efficient reconciliation and flow control for anti-entropy protocols", LADIS 2008, shows parts as they come: then
+a reader can miss a key that never ceased to exist, because its owner wrote it again.
 """
 
 from dataclasses import dataclass, field, replace
@@ -29,7 +33,10 @@ class Merged(Enum):
     NEWS = 1
     OLD = 2
     GAP = 3
-    REFUSED = 4
+    """It begins past what is known here, or is a part that is here already: the reader still lacks something."""
+    PART = 4
+    """Some of the way: the rest must be asked for."""
+    REFUSED = 5
     """More entries or bytes than one node may state."""
 
 
@@ -43,7 +50,7 @@ class FactSet:
     since_us: dict[SegmentId, int] = field(default_factory=dict)
     """READY holdings: since when, on this node's clock."""
     floor: int = 0
-    """A reader below this must get the whole: tombstones up to here are forgotten."""
+    """Tombstones up to this version are forgotten: a reader below it must get the whole."""
     last_cut: FactsDelta | None = None
     """The last delta to the present version: the same one is asked for again and again while it is news."""
 
@@ -76,6 +83,8 @@ class Facts:
     def __init__(self, me: NodeId) -> None:
         self._me = me
         self._sets: dict[NodeId, FactSet] = {}
+        self._coming: dict[NodeId, FactSet] = {}
+        """What is gathered of a later version, from parts; one a node, shown to nobody."""
         self._nothing = FactSet()
 
     def of(self, node: NodeId) -> FactSet:
@@ -99,32 +108,44 @@ class Facts:
     def merge(self, delta: FactsDelta, now_us: int) -> Merged:
         """Take in what someone passes on about another node."""
         assert delta.node != self._me, "only the owner writes its facts"
-        known = self.of(delta.node)
-        if (delta.boot, delta.version) <= (known.boot, known.version):
+        known, coming = self.of(delta.node), self._coming.get(delta.node)
+        if (delta.boot, delta.reaches) <= (known.boot, known.version):
             return Merged.OLD
-        fresh = delta.boot > known.boot
-        if delta.base > (0 if fresh else known.version):
+        if delta.whole and coming is not None and (delta.boot, delta.version) <= (coming.boot, coming.version):
             return Merged.GAP
-        if delta.base == 0:
-            # The whole replaces: what it does not list is gone. Newer entries than it covers cannot be there (see OLD).
-            merged = FactSet(delta.boot, 0)
-            entries = delta.entries
-        else:
-            merged = FactSet(known.boot, known.version, dict(known.entries), dict(known.since_us), known.floor)
-            entries = tuple(fact for fact in delta.entries if fact.version > known.version)
-        for fact in entries:
-            merged.write(fact, now_us)
+        start = _start(delta, known, coming)
+        if start is None:
+            return Merged.GAP
+        merged = FactSet(start.boot, start.version, dict(start.entries), dict(start.since_us), start.floor)
+        for fact in delta.entries:
+            if fact.version > start.version:
+                merged.write(fact, now_us)
         merged.version = delta.version
         merged.forget_tombstones()
         if len(merged.entries) > FACT_ENTRIES_MAX or sum(map(fact_bytes, merged.entries.values())) > FACT_BYTES_MAX:
             return Merged.REFUSED
+        if delta.whole:
+            self._coming[delta.node] = merged
+            return Merged.PART
         self._sets[delta.node] = merged
+        if coming is not None and (coming.boot, coming.version) <= (merged.boot, merged.version):
+            del self._coming[delta.node]
         return Merged.NEWS
+
+    def reached(self, node: NodeId, boot: Boot) -> int:
+        """The version of `boot` up to which nothing is lacking here, parts included: what to ask from."""
+        sets = (self.of(node), self._coming.get(node, self._nothing))
+        return max((facts.version for facts in sets if facts.boot == boot), default=0)
+
+    def news(self, node: NodeId, base: int, room: int, now_us: int) -> FactsDelta | None:
+        """A delta for readers unknown: those from before a forgotten tombstone see a gap, and ask."""
+        return self.delta(node, max(base, self.of(node).floor), room, now_us)
 
     def delta(self, node: NodeId, base: int, room: int, now_us: int) -> FactsDelta | None:
         """What changed after `base`, as much as fits in `room` bytes; None if nothing did or fits.
 
-        A part of it is a delta too, up to a lower version: entries are in order of version.
+        What does not fit whole is cut to a lower version, for entries are in order of version; but where tombstones past
+        `base` are forgotten only the whole will do.
         """
         facts = self._sets.get(node)
         if facts is None or facts.version <= base:
@@ -132,35 +153,47 @@ class Facts:
         if base < facts.floor:
             base = 0
         cut = facts.last_cut
-        if cut is not None and cut.base == base:
-            return cut if delta_bytes(cut) <= room else self._cut(facts, node, base, room, now_us)
+        if cut is not None and cut.base == base and delta_bytes(cut) <= room:
+            return cut
         return self._cut(facts, node, base, room, now_us)
 
     @staticmethod
     def _cut(facts: FactSet, node: NodeId, base: int, room: int, now_us: int) -> FactsDelta | None:
         room -= DELTA_BYTES
         entries: list[Fact] = []
-        version = facts.version
+        version, whole = facts.version, 0
         for fact in facts.entries.values():
             if fact.version <= base:
                 continue
-            if base == 0 and fact.value is None:
-                continue  # The whole need not name what is gone.
             room -= fact_bytes(fact)
             if room < 0 or len(entries) >= FACT_ENTRIES_MAX:
-                version = entries[-1].version if entries else base
+                version, whole = entries[-1].version if entries else base, facts.version
                 break
             entries.append(_aged(fact, facts, now_us))
-        if version <= base:
+        floor = facts.floor if base == 0 else 0
+        if version <= base or (whole and floor):
             return None
-        delta = FactsDelta(node, facts.boot, base, version, tuple(entries))
-        if version == facts.version:
+        delta = FactsDelta(node, facts.boot, base, version, tuple(entries), whole, floor)
+        if not whole:
             facts.last_cut = delta
         return delta
 
     def forget(self, node: NodeId) -> None:
         """Its tombstone was collected."""
         self._sets.pop(node, None)
+        self._coming.pop(node, None)
+
+
+def _start(delta: FactsDelta, known: FactSet, coming: FactSet | None) -> FactSet | None:
+    """What a delta adds to: what is known, or gathered, or nothing; None if it begins past all of them, or adds nothing."""
+    if delta.floor:
+        return FactSet(delta.boot, floor=delta.floor)
+    if delta.boot > known.boot:
+        known = FactSet(delta.boot)
+    for start in (coming, known):
+        if start is not None and start.boot == delta.boot and delta.base <= start.version < delta.version:
+            return start
+    return None
 
 
 def _aged(fact: Fact, facts: FactSet, now_us: int) -> Fact:

@@ -39,6 +39,8 @@ class Record:
     rtt_deviation_us: int = 0
     told_us: int | None = None
     """When it was last told that it is held dead, or out of date."""
+    asked_us: int | None = None
+    """When somebody was last asked for its facts in vain, as far as is known."""
 
     @property
     def lives(self) -> bool:

@@ -107,13 +107,22 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class FactsDelta:
-    """What changed in `node`'s facts in versions (base, version], in that order."""
+    """What changed in `node`'s facts in versions (base, version], in that order; from base 0 it names tombstones too."""
 
     node: NodeId
     boot: Boot
     base: int
     version: int
     entries: tuple[Fact, ...]
+    whole: int = 0
+    """The version the sender has, where this is cut to a part of the way there; 0 where it goes all the way."""
+    floor: int = 0
+    """Tombstones up to this version are forgotten, so that this, from base 0 and not cut, replaces what the reader has."""
+
+    @property
+    def reaches(self) -> int:
+        """The version the sender has."""
+        return self.whole or self.version
 
 
 @dataclass(frozen=True, slots=True)

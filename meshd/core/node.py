@@ -119,7 +119,7 @@ class Node:
         self.facts = Facts(identity.node)
         self.members = Members(identity.node, timers)
         self.rumours = Rumours(
-            lambda node, base, room: self.facts.delta(node, base, room, context.now_us), timers.rumour_sends_factor
+            lambda node, base, room: self.facts.news(node, base, room, context.now_us), timers.rumour_sends_factor
         )
         self._post = Post(context, self.members, self.rumours)
         self.swim = Swim(

@@ -205,22 +205,34 @@ class Reception:
 
     def _hear_facts(self, source: NodeId, address: Address | None, delta: FactsDelta) -> None:
         node = delta.node
-        if node == self._context.me or self._members.get(node) is None:
+        record = self._members.get(node)
+        if node == self._context.me or record is None:
             return
         known = self._facts.of(node)
-        base = known.version if known.boot == delta.boot else 0
         match self._facts.merge(delta, self._context.now_us):
             case Merged.NEWS:
                 if known.boot != delta.boot:
                     self._rumours.restart_facts(node)
-                self._rumours.put_facts(node, base)
+                self._rumours.put_facts(node, known.version if known.boot == delta.boot else 0)
                 self._touch(node)
             case Merged.OLD if (known.boot, known.version) == (delta.boot, delta.version):
                 self._rumours.heard_facts(node, self._members.count)
-            case Merged.GAP if address is not None:
-                self._post.reply(source, address, FactsAsk(node, delta.boot, base))
+            case Merged.PART if address is not None:
+                self._ask_facts(source, address, record, delta)
+            case Merged.GAP if address is not None and self._may_ask(record):
+                self._ask_facts(source, address, record, delta)
             case Merged.REFUSED:
                 self.refused += 1
+
+    def _may_ask(self, record: Record) -> bool:
+        # In a small mesh all tell at once what this node lacks: one answer is enough.
+        asked_us = record.asked_us
+        return asked_us is None or self._context.now_us - asked_us >= self._context.timers.gossip_period_us
+
+    def _ask_facts(self, source: NodeId, address: Address, record: Record, delta: FactsDelta) -> None:
+        record.asked_us = self._context.now_us
+        reached = self._facts.reached(delta.node, delta.boot)
+        self._post.reply(source, address, FactsAsk(delta.node, delta.boot, reached))
 
     def _tell_facts(self, source: NodeId, address: Address, ask: FactsAsk) -> None:
         known = self._facts.of(ask.node)
@@ -228,6 +240,8 @@ class Reception:
         delta = self._facts.delta(ask.node, base, NEWS_BYTES_MAX, self._context.now_us)
         if delta is not None:
             self._post.reply(source, address, Spread(News(facts=(delta,))))
+        elif known.version > base:
+            self.sync.send_facts(source, ask.node)
 
     def hear_sync(self, source: NodeId, items: SyncItems) -> None:
         """What a peer sent because this node lacked it."""

@@ -16,7 +16,14 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from meshd.config import BUCKETS, SYNC_FACTS_BYTES_A_FRAME_MAX, SYNC_ITEMS_A_FRAME_MAX, SYNCS_SERVED_MAX, S
+from meshd.config import (
+    BUCKETS,
+    FACT_BYTES_MAX,
+    SYNC_FACTS_BYTES_A_FRAME_MAX,
+    SYNC_ITEMS_A_FRAME_MAX,
+    SYNCS_SERVED_MAX,
+    S,
+)
 from meshd.core.context import Context
 from meshd.core.events import SendLink
 from meshd.core.facts import Facts
@@ -35,10 +42,11 @@ from meshd.core.messages import (
     SyncRoot,
 )
 from meshd.core.rng import Rng
-from meshd.core.sizes import delta_bytes
+from meshd.core.sizes import DELTA_BYTES, delta_bytes
 from meshd.core.view import State
 
-FACTS_BYTES_ITEM_MAX = 64 * 1024
+FACTS_BYTES_ITEM_MAX = FACT_BYTES_MAX + DELTA_BYTES
+"""All of one node's facts: by link they are never cut."""
 YOUNG_US = S // 2
 SERVED_FOR_US = 2 * S
 """A sync not finished in this time has ended: its peer died or its link did."""
@@ -247,6 +255,12 @@ class Sync:
                 return None
             base = theirs.facts_version if theirs.facts_boot == mine.boot else 0
         return self._facts.delta(node, base, FACTS_BYTES_ITEM_MAX, self._context.now_us)
+
+    def send_facts(self, receiver: NodeId, node: NodeId) -> None:
+        """The facts of `node` whole, which a datagram cannot hold."""
+        rumour, facts = self._rumour(node), self._facts_for(node, None)
+        if rumour is not None and facts is not None:
+            self._send(receiver, SyncItems((MemberItem(rumour, facts=facts),)))
 
     def _rumour(self, node: NodeId) -> Rumour | None:
         if node == self._context.me:

@@ -206,18 +206,22 @@ class IntentRumour(_message.Message):
     def __init__(self, deployment: _Optional[str] = ..., key: _Optional[bytes] = ...) -> None: ...
 
 class FactsDelta(_message.Message):
-    __slots__ = ("node", "boot", "base", "version", "entries")
+    __slots__ = ("node", "boot", "base", "version", "entries", "whole", "floor")
     NODE_FIELD_NUMBER: _ClassVar[int]
     BOOT_FIELD_NUMBER: _ClassVar[int]
     BASE_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
     node: bytes
     boot: int
     base: int
     version: int
     entries: _containers.RepeatedCompositeFieldContainer[Fact]
-    def __init__(self, node: _Optional[bytes] = ..., boot: _Optional[int] = ..., base: _Optional[int] = ..., version: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ...) -> None: ...
+    whole: int
+    floor: int
+    def __init__(self, node: _Optional[bytes] = ..., boot: _Optional[int] = ..., base: _Optional[int] = ..., version: _Optional[int] = ..., entries: _Optional[_Iterable[_Union[Fact, _Mapping]]] = ..., whole: _Optional[int] = ..., floor: _Optional[int] = ...) -> None: ...
 
 class Fact(_message.Message):
     __slots__ = ("version", "single", "link", "disk", "hold", "hardware", "capacity", "link_state", "hold_state", "on_disk")

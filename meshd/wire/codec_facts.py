@@ -22,6 +22,7 @@ def put_delta(message: pb.FactsDelta, delta: FactsDelta) -> None:
     """Write a delta."""
     message.node, message.boot = node_bytes(delta.node), delta.boot
     message.base, message.version = delta.base, delta.version
+    message.whole, message.floor = delta.whole, delta.floor
     for fact in delta.entries:
         entry = message.entries.add()
         entry.version = fact.version
@@ -31,7 +32,7 @@ def put_delta(message: pb.FactsDelta, delta: FactsDelta) -> None:
 
 
 def delta(message: pb.FactsDelta) -> FactsDelta:
-    """Read a delta: versions rise within (base, version], keys fit values."""
+    """Read a delta: versions rise within (base, version], keys fit values; cut or with a floor, not both."""
     facts = []
     last = message.base
     for entry in counted(message.entries, FACT_ENTRIES_MAX, "facts"):
@@ -40,7 +41,13 @@ def delta(message: pb.FactsDelta) -> FactsDelta:
         last = entry.version
         facts.append(Fact(_key(entry), entry.version, _value(entry)))
     bounded(message.version, message.base, COUNT_MAX, "facts.version")
-    return FactsDelta(node(message.node, "facts.node"), Boot(message.boot), message.base, message.version, tuple(facts))
+    if message.whole:
+        bounded(message.whole, message.version + 1, COUNT_MAX, "facts.whole")
+    bounded(message.floor, 0, 0 if message.base or message.whole else message.version, "facts.floor")
+    return FactsDelta(
+        node(message.node, "facts.node"), Boot(message.boot), message.base, message.version, tuple(facts),
+        message.whole, message.floor,
+    )  # fmt: skip
 
 
 def _put_key(entry: pb.Fact, key: FactKey) -> None:

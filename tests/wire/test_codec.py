@@ -35,6 +35,8 @@ FACTS = core.FactsDelta(
         core.Fact(("disk", PLAN), 9, core.OnDisk()),
     ),
 )
+PART = core.FactsDelta(A, Boot(5), 2, 4, FACTS.entries[:2], whole=9)
+RESET = core.FactsDelta(A, Boot(5), 0, 9, FACTS.entries, floor=2)
 NEWS = core.News((ALIVE, DEAD), (FACTS,), (core.IntentRumour("camera", b"\x01\x02"),))
 DIGEST = core.MemberDigest(A, Boot(5), 1, State.ALIVE, Boot(5), 9, 77)
 
@@ -47,6 +49,7 @@ DATAGRAMS: list[Any] = [
     core.Nack(5, A),
     core.Spread(NEWS),
     core.Spread(core.NO_NEWS),
+    core.Spread(core.News(facts=(PART, RESET))),
     core.Join(b"cert", 0),
     core.JoinAck(b"cert", 1, 2),
     core.JoinDone(0),

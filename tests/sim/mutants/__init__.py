@@ -155,6 +155,12 @@ def _takes_gaps(patch: Patch) -> None:
     patch.setattr(Facts, "merge", blind)
 
 
+def _shows_parts(patch: Patch) -> None:
+    """Part of a delta counts as the version it was cut at."""
+    merge = Facts.merge
+    patch.setattr(Facts, "merge", lambda self, delta, now_us: merge(self, replace(delta, whole=0), now_us))
+
+
 def _takes_old_facts(patch: Patch) -> None:
     """What arrives is taken, newer or not."""
 
@@ -212,6 +218,7 @@ MUTANTS = {
     "strangers pile up": Mutant("M9", _strangers_pile_up, Options(3, 1, faults={"strangers": 0.0})),
     "versions stand still": Mutant("C1", _forgets_to_count, Options(3, 0.5, faults={"busy": 0.0})),
     "gaps are taken": Mutant("C2", _takes_gaps, Options(4, 1, faults={"loss": 0.4, "busy": 0.0}, timers=TERSE)),
+    "parts are shown": Mutant("C2", _shows_parts, Options(6, 0.5, faults={"crash": 3.0, "busy": 0.0}, deployments=2)),
     "old facts are taken": Mutant("C3", _takes_old_facts, Options(4, 1, faults={"busy": 0.0, "delay": 0.0})),
     "ghosts return": Mutant(
         "C4", _mourns_strangers, Options(5, 4, faults={"gone": 0.0, "crash": 2.0, "busy": 0.0}, timers=BRIEF)
