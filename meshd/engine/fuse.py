@@ -3,26 +3,41 @@
 Rule: an operation joins only where nobody else reads what lies between, inside one layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from meshd.engine.context import Array, Context
 from meshd.errors import MisuseError
-from meshd.kernels.kernel import Tail
+from meshd.kernels.kernel import Bend, Tail
 from meshd.model.graph import Operation
 
 _PLAIN = Tail()
 
 
+def _leaky(o: Operation) -> Bend | None:
+    slope = float(o.attributes["alpha"])  # type: ignore[arg-type]
+    return Bend("leaky", slope) if 0 <= slope <= 1 else None
+
+
+BENDS: Mapping[str, Callable[[Operation], Bend | None]] = {
+    "HardSwish": lambda _: Bend("hard_swish", 1 / 6, 0.5),
+    "HardSigmoid": lambda o: Bend("hard_sigmoid", float(o.attributes["alpha"]), float(o.attributes["beta"])),  # type: ignore[arg-type]
+    "LeakyRelu": _leaky,
+}
+"""The same steps as the rows of `operators.pointwise`, and so the same bits."""
+
+
 @dataclass(slots=True)
 class Fusion:
-    """A tail as it grows: scale and bias, residual, clip, sign; in this order and no other."""
+    """A tail as it grows: scale and bias, residual, bend, clip, sign; in this order and no other."""
 
     context: Context
     index: int
     last: int
+    bends: bool = False
+    """Whether the kernel takes a bend in its tail."""
     value: Tail = _PLAIN
     out: str = ""
     residual: str = ""
@@ -60,7 +75,12 @@ class Fusion:
             if o.inputs[0] != self.out or tail is not _PLAIN or pair[0] is None or pair[1] is None:
                 return None
             return replace(tail, scale=pair[0], bias=pair[1])
-        if o.op == "Add" and open_ended and not tail.residual:
+        if o.op in BENDS:
+            if not self.bends or not open_ended or tail.bend is not None:
+                return None
+            bend = BENDS[o.op](o)
+            return None if bend is None else replace(tail, bend=bend)
+        if o.op == "Add" and open_ended and not tail.residual and tail.bend is None:
             other = o.inputs[1] if o.inputs[0] == self.out else o.inputs[0]
             if (
                 other == self.out

@@ -37,7 +37,7 @@ class Packer:
         if make is None or any(self.context.type_of(n).dtype != "float32" for n in (*o.inputs, *o.outputs) if n):
             return None
         try:
-            tail = Fusion(self.context, i, last)
+            tail = Fusion(self.context, i, last, bends=self._bends(o))
             if o.op in {"Conv", "Gemm"}:
                 tail.grow()
             step = make(layer, o, tail)
@@ -47,6 +47,15 @@ class Packer:
             return None
         done.update(tail.fused)
         return max([i, *tail.fused]), step
+
+    def _bends(self, o: Operation) -> bool:
+        """Whether the kernel that serves it is a float convolution, whose tail may bend."""
+        return o.op == "Conv" and self.context.binary(o) is None and not self._sees_all(o)
+
+    def _sees_all(self, o: Operation) -> bool:
+        """A convolution whose window is the whole image: a product of one row."""
+        seen, window = self.context.type_of(o.inputs[0]).item[2:], self.context.type_of(o.inputs[1]).item[2:]
+        return o.attributes["group"] == 1 and seen == window and not any(o.attributes["pads"])  # type: ignore[arg-type]
 
     def _step(self, layer: int, o: Operation, make: Make | Kernel, x: str, tail: Fusion, rows: int = 1) -> Step:
         kernel = make if isinstance(make, Kernel) else make(None)
@@ -82,8 +91,13 @@ class Packer:
             shape = self.context.type_of(x).item
         _, _, height, width = (*shape[:2], 1, shape[2]) if flat else shape
         rows = np.ascontiguousarray(weight[:, :, None] if flat else weight)
-        out = self.context.type_of(o.outputs[0]).item
-        pitch = self.context.pitches.get((out[2], out[3]), 0) if not flat else 0
+        structure = self.context.graph.weights[o.inputs[1]].structure
+        if binary is None and self._sees_all(o):
+            flat_rows = rows.reshape(len(rows), -1)
+            return self._step(
+                layer, o, registry.product(flat_rows, tail=tail.value, structure=structure), x, tail, shape[0]
+            )
+        pitch = 0 if flat else max(self.context.pitches.get(size, 0) for size in self._sizes(o, strides))
 
         def make(source: Layout | None) -> Kernel:
             return registry.convolution(
@@ -99,10 +113,15 @@ class Packer:
                 tail=tail.value,
                 signs=binary is not None,
                 pad_sign=pad_sign,  # type: ignore[arg-type]
-                structure=self.context.graph.weights[o.inputs[1]].structure,
+                structure=structure,
             )
 
         return self._step(layer, o, make, x, tail, shape[0])
+
+    def _sizes(self, o: Operation, strides: Any) -> list[tuple[int, int]]:
+        """Sizes of the planes whose pitch a convolution shares: of its output, and at stride 1 of its input."""
+        names = [o.outputs[0], o.inputs[0]] if strides == (1, 1) else [o.outputs[0]]
+        return [self.context.type_of(n).item[2:] for n in names]  # type: ignore[misc]
 
     def _gemm(self, layer: int, o: Operation, tail: Fusion) -> Step | None:
         weight, shape = self.context.constants.get(o.inputs[1]), self.context.type_of(o.inputs[0]).item

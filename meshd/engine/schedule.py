@@ -77,8 +77,11 @@ def _choose(plan: _Plan, steps: list[Step], inputs: Iterable[str], outputs: list
         else:
             plan.written.update((f.tensor, f) for f in step.writes)
             reads = step.reads
+        pools = isinstance(step, KernelStep) and step.family == "memory" and step.adapt is not None
         for form in reads:
-            wanted.setdefault(form.tensor, []).insert(0, form)
+            # Pooling reads what there is: other readers go before it.
+            mine = wanted.setdefault(form.tensor, [])
+            mine.insert(len(mine) if pools else 0, form)
         if isinstance(step, KernelStep) and step.residual and step.kernel.residual_layout is not None:
             wanted.setdefault(step.residual, []).append(form_of(step.residual, step.kernel.residual_layout, step.rows))
     plan.written.update((n, Form(n)) for n in inputs)

@@ -7,9 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshd.kernels.forms import rates
-from meshd.kernels.kernel import Flat, Kernel, Tail
+from meshd.kernels.kernel import Bend, Flat, Kernel, Tail
 from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes
-from meshd.kernels.planes import BITS, DIRECT, FETCHED, GROUP, PLAIN, STAGED, Work, block_convolution
+from meshd.kernels.planes import (
+    BITS,
+    DIRECT,
+    FETCHED,
+    GROUP,
+    HARD_SIGMOID,
+    HARD_SWISH,
+    LEAKY,
+    PLAIN,
+    STAGED,
+    Work,
+    block_convolution,
+)
 from meshd.kernels.reference import Pads, Pair, output_size
 from meshd.kernels.strips import place
 from meshd.kernels.tiles import Tile, plane_tiles
@@ -19,6 +31,9 @@ CHUNK_BYTES = 192 * 1024
 PAGE_FLOATS = 1024
 """Planes a multiple of 4 KiB apart would share one set of the L1 cache."""
 LINE_FLOATS = 16
+
+BENDS = {"leaky": LEAKY, "hard_sigmoid": HARD_SIGMOID, "hard_swish": HARD_SWISH}
+_STRAIGHT = Bend("leaky", 1.0)
 
 _NO_FLOATS, _NO_WORDS = np.zeros(1, np.float32), np.zeros(1, np.uint64)
 
@@ -133,6 +148,7 @@ class PlaneConvolution(Kernel):
         padded[0, :outputs] = 1 if self.tail.scale is None else self.tail.scale
         padded[1, :outputs] = 0 if self.tail.bias is None else self.tail.bias
         self._scale, self._bias = padded
+        self._bend = self.tail.bend or _STRAIGHT
         bytes_a_block = max(1, (self.value.nbytes + self.offset.nbytes) // blocks)
         step = GROUP // self.tile.rows
         self._chunk = max(1, CHUNK_BYTES // bytes_a_block // step) * step
@@ -180,6 +196,7 @@ class PlaneConvolution(Kernel):
             tiles=self._positions_tiles, wide=wide, positions=positions, width=width, pitch=source.pitch,
             outputs=to.channels, blocks=len(self.start) - 1, chunk=self._chunk, chunks=self._chunks, x_size=source.size,
             mode=mode, residual=adds, scaled=int(self.tail.scale is not None),
+            bend=0 if self.tail.bend is None else BENDS[self.tail.bend.kind],
             clips=(self.tail.low > -np.inf) + 2 * (self.tail.high < np.inf), masked=int(width < source.pitch),
             out_bottom=to.bottom if isinstance(to, Bits) else 0,
         )  # fmt: skip
@@ -195,7 +212,8 @@ class PlaneConvolution(Kernel):
         added = _NO_FLOATS if residual is None else residual
         self._convolve(
             x, floats, words, added, scratch, self.start, self.offset, self.value, self._scale, self._bias,
-            self.tail.low, self.tail.high, self._fill, self._inside, self._work, self._to, self._added, first, last,
+            self._bend.a, self._bend.b, self.tail.low, self.tail.high, self._fill, self._inside, self._work, self._to,
+            self._added, first, last,
         )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ A kernel is one weighted operation with its weights packed for this machine and 
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,25 @@ Flat = NDArray[Any]
 INFINITY = float("inf")
 
 
+class Bend(NamedTuple):
+    """A function of one element, between residual and clip; every step rounded to float32 by itself.
+
+    `hard_sigmoid`: t = v * a + b, then 0 where t < 0, 1 where t > 1; `hard_swish`: v times that; `leaky`: v where v >= v * a,
+    else v * a. NaN stays NaN.
+    """
+
+    kind: Literal["hard_sigmoid", "hard_swish", "leaky"]
+    a: float
+    b: float = 0.0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tail:
     """What is done to an accumulator on its way to memory, in this order, each step rounded to float32 by itself.
 
     `v = acc * scale[o]` if there is a scale; `v = v + bias[o]` if there is a bias; `v = v + residual` if there is one;
-    `v = low where v < low, high where v > high` (NaN stays NaN). With `bits`, the sign of v is written instead, one bit.
+    `v = bend(v)` if there is one (only float convolutions have it); `v = low where v < low, high where v > high` (NaN stays
+    NaN). With `bits`, the sign of v is written instead, one bit.
     `reference.apply_tail` does the same to an ordinary array, bit for bit: use it where a tail could not be fused.
 
     NB a sign has two values here: v < 0 is bit 1, everything else (0, -0.0, NaN too) is +1, unlike ONNX Sign at 0.
@@ -35,6 +48,7 @@ class Tail:
     low: float = -INFINITY
     high: float = INFINITY
     bits: bool = False
+    bend: Bend | None = None
 
     def checked(self, outputs: int) -> "Tail":
         """Raise MisuseError unless scale and bias are (outputs,); returns self with float32 C-order arrays."""
@@ -49,8 +63,10 @@ class Tail:
             raise MisuseError(
                 f"tail.high {self.high} with tail.bits: every sign would be negative; fold the layer away"
             )
+        if self.bend is not None and not (np.isfinite(self.bend.a) and np.isfinite(self.bend.b)):
+            raise MisuseError(f"tail.bend {self.bend} is not finite")
         plain = [None if v is None else np.ascontiguousarray(v, np.float32) for v in (self.scale, self.bias)]
-        return Tail(plain[0], plain[1], self.residual, self.low, self.high, self.bits)
+        return Tail(plain[0], plain[1], self.residual, self.low, self.high, self.bits, self.bend)
 
 
 @dataclass(eq=False)
@@ -142,4 +158,4 @@ def _shape(layout: Layout) -> tuple[int, int, int]:
     return layout.channels, layout.height, layout.width
 
 
-__all__ = ["Bits", "Flat", "Kernel", "Planes", "Tail"]
+__all__ = ["Bend", "Bits", "Flat", "Kernel", "Planes", "Tail"]

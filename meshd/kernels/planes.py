@@ -38,6 +38,8 @@ GROUP = 64
 """Outputs that leave together: those of one word of bits."""
 DIRECT, FETCHED = 1, 2
 """Where a residual is read: in planes of the same pitch, or from scratch, where its strips were brought."""
+LEAKY, HARD_SIGMOID, HARD_SWISH = 1, 2, 3
+"""See `kernel.Bend`."""
 PLAIN, STAGED, BITS = 0, 1, 2
 """How a tile leaves: straight into planes of the same pitch, strip by strip into any planes, or as bits."""
 
@@ -63,6 +65,8 @@ class Work(NamedTuple):
     scaled: int
     clips: int
     """1 at the low end, 2 at the high end, 3 at both."""
+    bend: int
+    """0 for none, LEAKY, HARD_SIGMOID, HARD_SWISH."""
     masked: int
     """Whether rows hold garbage columns."""
     out_bottom: int
@@ -99,8 +103,8 @@ def leave(scratch, out, bits, lanes, o, channels, t, count, w, to, image):
 
 @numba.njit(inline="always")
 def blocks(
-    rows, lanes, x, out, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w, to, come,
-    image, first, last, t,
+    rows, lanes, x, out, residual, scratch, start, offset, value, scale, bias, bend_a, bend_b, low, high, fill,
+    inside, w, to, come, image, first, last, t,
 ):  # fmt: skip
     """Blocks `[first, last)` of a tile, into planes or into rows of scratch. Inlined: rows and lanes must be literals."""
     base = image * w.x_size + t
@@ -119,6 +123,12 @@ def blocks(
             acc = add(acc, load_rows(rows, lanes, residual, r, come.plane))
         elif w.residual == FETCHED:
             acc = add(acc, load_rows(rows, lanes, scratch, (GROUP + slot) * lanes, lanes))
+        if w.bend == LEAKY:
+            acc = maximum(acc, mul(acc, splat(1, lanes, bend_a)))
+        elif w.bend != 0:
+            part = add(mul(acc, splat(1, lanes, bend_a)), splat(1, lanes, bend_b))
+            part = minimum(maximum(part, splat(1, lanes, np.float32(0))), splat(1, lanes, np.float32(1)))
+            acc = mul(acc, part) if w.bend == HARD_SWISH else part
         if w.clips & 1:
             acc = maximum(acc, splat(1, lanes, low))
         if w.clips & 2:
@@ -136,10 +146,10 @@ def block_convolution(rows: int, lanes: int, narrow: int) -> Any:
     """The kernel for blocks of `rows` outputs and tiles of `lanes` positions, `narrow` ones for what remains."""
     step = GROUP // rows
 
-    @jit(F4, F4, U8, F4, F4, I8, I4, F4, F4, F4, FLOAT, FLOAT, FLOAT, I4, WORK, PLACE, PLACE, INT, INT)
+    @jit(F4, F4, U8, F4, F4, I8, I4, F4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, I4, WORK, PLACE, PLACE, INT, INT)
     def convolve(
-        x, out, bits, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w, to, come,
-        first, last,
+        x, out, bits, residual, scratch, start, offset, value, scale, bias, bend_a, bend_b, low, high, fill,
+        inside, w, to, come, first, last,
     ):  # fmt: skip
         """Tiles `[first, last)` of images x chunks of outputs x positions. scratch: 2 x 64 x lanes floats."""
         for tile in range(first, last):
@@ -165,13 +175,13 @@ def block_convolution(rows: int, lanes: int, narrow: int) -> Any:
                     fetch(residual, scratch, width, begin * rows, channels, t, count, w, come, image)
                 if p < w.wide:
                     blocks(
-                        rows, lanes, x, out, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w,
-                        to, come, image, begin, until, t,
+                        rows, lanes, x, out, residual, scratch, start, offset, value, scale, bias, bend_a, bend_b, low,
+                        high, fill, inside, w, to, come, image, begin, until, t,
                     )  # fmt: skip
                 else:
                     blocks(
-                        rows, narrow, x, out, residual, scratch, start, offset, value, scale, bias, low, high, fill, inside, w,
-                        to, come, image, begin, until, t,
+                        rows, narrow, x, out, residual, scratch, start, offset, value, scale, bias, bend_a, bend_b, low,
+                        high, fill, inside, w, to, come, image, begin, until, t,
                     )  # fmt: skip
                 if w.mode != PLAIN:
                     leave(scratch, out, bits, width, begin * rows, channels, t, count, w, to, image)

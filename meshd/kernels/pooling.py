@@ -25,7 +25,7 @@ from meshd.kernels.simd import (
     store,
     store_first,
 )  # fmt: skip
-from meshd.kernels.strips import PLACE, clear_pads, fill_pads, place, put_strip, row_start
+from meshd.kernels.strips import PLACE, clear_pads, copy_run, fill_pads, place, row_start, scatter_run
 
 
 class Pooling(NamedTuple):
@@ -99,7 +99,10 @@ def pool_planes(average: bool, step: int) -> Any:
                         inside = min(x0 + w.kw, come.width) - max(x0, 0)
                         count = w.kh * w.kw if w.whole else inside * (end - begin)
                         scratch[line + column] /= np.float32(count)
-                put_strip(scratch, line, i * to.width, to.width, to.width, to.width, out, target, to)
+                if to.sw == 1:
+                    copy_run(scratch, line, out, target + row_start(to, i, 0), to.width)
+                else:
+                    scatter_run(scratch, line, out, target, to.width, to, i, 0)
 
     return pool
 

@@ -8,7 +8,7 @@ of the sum of magnitudes.
 import numpy as np
 from numpy.typing import NDArray
 
-from meshd.kernels.kernel import Tail
+from meshd.kernels.kernel import Bend, Tail
 from meshd.kernels.layout import Floats, Words
 
 Ints = NDArray[np.int32]
@@ -34,7 +34,7 @@ def windows(
 
 
 def apply_tail(accumulator: Floats, tail: Tail, residual: Floats | None = None, axis: int = 1) -> Floats:
-    """Scale, bias, residual, clip, in this order; outputs along `axis`. See `kernel.Tail`; `bits` is left to the layout."""
+    """Scale, bias, residual, bend, clip, in this order; outputs along `axis`. See `kernel.Tail`; `bits` is left to the layout."""
     column = [1] * accumulator.ndim
     column[axis] = -1
     out = np.asarray(accumulator, np.float32)
@@ -45,7 +45,18 @@ def apply_tail(accumulator: Floats, tail: Tail, residual: Floats | None = None, 
     if tail.residual:
         assert residual is not None, "a tail with a residual needs one"
         out = out + residual
+    if tail.bend is not None:
+        out = bent(out, tail.bend)
     return clip(out, tail.low, tail.high)
+
+
+def bent(x: Floats, bend: Bend) -> Floats:
+    """See `kernel.Bend`."""
+    part = x * np.float32(bend.a)
+    if bend.kind == "leaky":
+        return np.where(x < part, part, x)
+    part = clip(part + np.float32(bend.b), 0.0, 1.0)
+    return x * part if bend.kind == "hard_swish" else part
 
 
 def clip(x: Floats, low: float, high: float) -> Floats:

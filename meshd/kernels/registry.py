@@ -102,6 +102,7 @@ def convolution(
         return convolutions.pack(weight, window, tail, pitch, source if isinstance(source, Planes) else None)
     name = f"conv{kh}x{kw}"
     if signs:
+        _straight(tail)
         weight = _signs(weight)
         bits = padded_bits(channels, height, width, pads)
         if isinstance(source, Bits) and _pads_suffice(source, height, width, pads):
@@ -149,6 +150,7 @@ def product(weight: Floats, *, tail: Tail | None = None, signs: bool = False, st
     MisuseError
         Naming the argument.
     """
+    _straight(tail)
     tail = _checked_tail(tail, weight, 2)
     outputs, k = weight.shape
     if compiled() and not signs:
@@ -397,6 +399,7 @@ def _check_window(
 def _checked_int8(tail: Tail | None, weight: NDArray[np.int8], rank: int) -> Tail:
     if weight.ndim != rank or weight.dtype != np.int8 or weight.size == 0:
         raise MisuseError(f"weight is {weight.dtype} {weight.shape}: it must be int8, of rank {rank} and not empty")
+    _straight(tail)
     if tail is not None and tail.bits:
         raise MisuseError("tail.bits: an int8 layer writes floats or Octets; convert to Bits with registry.convert")
     return (tail or Tail()).checked(weight.shape[0])
@@ -427,6 +430,11 @@ def _checked_tail(tail: Tail | None, weight: Floats, rank: int) -> Tail:
     if not np.isfinite(weight).all():
         raise MisuseError("weight holds NaN or infinity")
     return (tail or Tail()).checked(weight.shape[0])
+
+
+def _straight(tail: Tail | None) -> None:
+    if tail is not None and tail.bend is not None:
+        raise MisuseError(f"tail.bend: only float convolutions bend their outputs, {tail.bend}")
 
 
 def _signs(weight: Floats) -> Floats:

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from meshd.errors import MisuseError
 from meshd.kernels import reference, registry
-from meshd.kernels.kernel import Tail
-from meshd.kernels.layout import Bits, Planes
+from meshd.kernels.kernel import Bend, Tail
+from meshd.kernels.layout import Bits, Octets, Planes
 from tests.kernels.driving import run, signs
 
 pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
@@ -100,3 +101,28 @@ def test_every_tile_of_a_convolution_gives_the_same_bits() -> None:
     answers.append(run(convolution.pack(weight, window, Tail(), 20, None), images))
     for answer in answers[1:]:
         np.testing.assert_array_equal(answer, answers[0])
+
+
+@pytest.mark.parametrize(
+    "bend", [Bend("hard_swish", 1 / 6, 0.5), Bend("hard_sigmoid", 0.2, 0.4), Bend("leaky", 0.3)], ids=lambda b: b.kind
+)
+def test_a_bend_in_the_tail_changes_no_bit_and_lets_nan_through(bend: Bend) -> None:
+    weight, images, how = _make(SHAPES[1], 0.5, 4)
+    images[1, 2, 3, 4] = np.nan
+    bare = run(registry.convolution(weight, *images.shape[2:], **how), images)
+    tail = Tail(np.full(8, 2, np.float32), low=-0.3, high=1.25, bend=bend)
+    kernel = registry.convolution(weight, *images.shape[2:], tail=tail, **how)
+    expected = reference.apply_tail(bare, tail)
+    np.testing.assert_array_equal(run(kernel, images, pieces=3), expected)
+    assert np.isnan(expected[1]).any()
+    assert not np.isnan(expected[0]).any()
+
+
+def test_a_bend_where_no_kernel_has_one_is_refused() -> None:
+    tail, weight = Tail(bend=Bend("leaky", 0.1)), np.ones((4, 4), np.float32)
+    with pytest.raises(MisuseError, match=r"tail\.bend"):
+        registry.product(weight, tail=tail)
+    with pytest.raises(MisuseError, match=r"tail\.bend"):
+        registry.convolution(weight[:, :, None, None], 3, 3, tail=tail, signs=True)
+    with pytest.raises(MisuseError, match=r"tail\.bend"):
+        registry.product_int8(weight.astype(np.int8), Octets(4), tail=tail)
