@@ -222,6 +222,8 @@ HEARD_MAX: Final = 1_024
 METRICS_HEAD_BYTES_MAX: Final = 4 * KIB
 METRICS_CALLERS_MAX: Final = 16
 """Scrapers come one at a time; more is no scraper."""
+PORT_OFF: Final = -1
+"""A port that is not served."""
 MODELS_KEPT_MAX: Final = 256
 """Topologies on one disk; a listing parses each."""
 TOKENS_MAX: Final = 1_024
@@ -281,6 +283,26 @@ STREAMS_MAX: Final = 16
 """Open ModelStreamInfer and Watch calls; each keeps a thread."""
 STREAM_WINDOW: Final = 8
 """Requests of one stream in flight; reading stops there, and gRPC's flow control stops the client."""
+
+# Client HTTP.
+HTTP_HEAD_BYTES_MAX: Final = 16 * KIB
+"""A request's line and headers; a token and a traceparent are under one."""
+HTTP_JSON_BYTES_MAX: Final = 2 * MIB
+"""Parsed in one go with the GIL held (25 ms a MiB on a small board) into thirty times as much; 200 x 200 x 3 numbers fit."""
+HTTP_JSON_NUMBERS_MAX: Final = 131_072
+"""In an answer: what the largest JSON would hold."""
+HTTP_CONNECTIONS_MAX: Final = 128
+"""Each costs some 60 KiB and a task; clients keep theirs open, a few each. More are closed at once."""
+HTTP_CALLS_MAX: Final = CLIENT_THREADS
+"""Calls at once, those still being read included; more are told to come again."""
+HTTP_BODIES_BYTES_MAX: Final = REQUEST_BYTES_KEPT_MAX
+"""Bodies being read, over all calls."""
+HTTP_IDLE_US: Final = 30 * S
+"""From a connection's start, or its last answer, to the end of the next request's headers."""
+HTTP_BODY_US: Final = 60 * S
+"""From the headers to the last byte: the largest request over 10 Mbit/s."""
+HTTP_STALL_US: Final = 10 * S
+"""A client that takes in no 64 KiB of its answer for so long is gone."""
 
 SWITCH_INTERVAL_S: Final = 0.0005
 """sys.setswitchinterval: at the default 5 ms sixteen busy threads delay a ping's answer by 152 ms (median)."""

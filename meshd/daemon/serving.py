@@ -1,6 +1,7 @@
-"""The servers of one daemon: admin on its socket, inference for clients, metrics. Started together, stopped together.
+"""The servers of one daemon: admin on its socket, inference for clients over gRPC and HTTP, metrics.
 
-Off-host inference needs TLS and a token, hence a mesh key; without one everything stays on unix sockets and loopback.
+Started together, stopped together. Off-host inference needs TLS and a token, hence a mesh key; without one
+everything stays on unix sockets and loopback.
 """
 
 import logging
@@ -12,7 +13,7 @@ import grpc
 import trio
 
 from meshd import __version__
-from meshd.config import CLIENT_MESSAGE_BYTES_MAX, WATCHERS_MAX
+from meshd.config import CLIENT_MESSAGE_BYTES_MAX, HTTP_CONNECTIONS_MAX, PORT_OFF, WATCHERS_MAX
 from meshd.core.ids import Address, SegmentId
 from meshd.daemon.doctor import Doctor
 from meshd.daemon.metrics import MetricsServer
@@ -24,10 +25,12 @@ from meshd.daemon.services.inference import THREADS
 from meshd.daemon.services.methods import Desk as ClientDesk
 from meshd.daemon.services.roles import Gate, Role
 from meshd.errors import UnavailableError
+from meshd.net.addresses import listen_tcp as listen
 from meshd.v1 import admin_pb2 as pb
 
 if TYPE_CHECKING:
     from meshd.daemon.supervisor import Supervisor
+    from meshd.daemon.web import WebServer
 
 log = logging.getLogger(__name__)
 
@@ -49,42 +52,68 @@ class Servers:
         self._servers: list[grpc.Server] = []
         self._stopping = False
         self._close_client: Callable[[], None] = lambda: None
+        self._web: WebServer | None = None
 
     async def start(self, nursery: trio.Nursery, metrics: MetricsServer) -> None:
         """Bind everything, then answer. Raises UnavailableError naming what could not be bound."""
-        daemon = self._daemon
-        settings = daemon.prepared.settings
-        host = settings.bind or "127.0.0.1"
-        try:
-            (listener,) = await trio.open_tcp_listeners(settings.metrics_port, host=host)
-        except OSError as error:
-            raise UnavailableError(
-                f"metrics on {host}:{settings.metrics_port}: {error}; set --metrics-port (0: any free one)"
-            ) from error
-        nursery.start_soon(metrics.serve, listener)
-        self._listeners.append(pb.Listener(role="metrics", address="{}:{}".format(*listener.socket.getsockname()[:2])))
-        self._start_inference()
+        self._start_metrics(nursery, metrics)
+        prepared = self._daemon.prepared
+        assert self._daemon.plane is not None, "the data plane comes before its servers"
+        gate = Gate(Role.CLIENT, prepared.tokens.role)
+        desk = ClientDesk(self._daemon.plane, gate, __version__, self._is_ready)
+        self._start_grpc(desk)
+        self._start_http(nursery, desk)
         self._start_admin()
 
-    def _start_inference(self) -> None:
-        daemon = self._daemon
-        prepared = daemon.prepared
+    def _start_metrics(self, nursery: trio.Nursery, metrics: MetricsServer) -> None:
+        settings = self._daemon.prepared.settings
+        if settings.metrics_port != PORT_OFF:
+            listening = self._listen("metrics", settings.bind or "127.0.0.1", settings.metrics_port)
+            nursery.start_soon(metrics.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listening)))
+
+    def _start_grpc(self, desk: ClientDesk) -> None:
+        prepared = self._daemon.prepared
         settings = prepared.settings
         server = make_server(THREADS, CLIENT_MESSAGE_BYTES_MAX, "client", THREADS + CLIENT_CALLS_WAITING)
-        gate = Gate(Role.CLIENT, prepared.tokens.role)
-        assert daemon.plane is not None, "the data plane comes before its servers"
-        self._close_client = add_client_services(server, ClientDesk(daemon.plane, gate, __version__, self._is_ready))
+        self._close_client = add_client_services(server, desk)
         path = listen_unix(server, settings.client_socket)
         self._listeners.append(pb.Listener(role="client", address=path))
-        host, credentials = prepared.host, None
-        if prepared.key is not None:
-            identity = prepared.identity
-            host = host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
-            credentials = grpc.ssl_server_credentials([(identity.key_pem, identity.certificate_pem)])
-        port = listen_tcp(server, host, settings.grpc_port, credentials)
-        self._listeners.append(pb.Listener(role="grpc", address=_where(prepared.host, port)))
+        if settings.grpc_port != PORT_OFF:
+            host, credentials = prepared.host, None
+            if prepared.key is not None:
+                identity = prepared.identity
+                host = host or ("::" if socket.has_dualstack_ipv6() else "0.0.0.0")
+                credentials = grpc.ssl_server_credentials([(identity.key_pem, identity.certificate_pem)])
+            port = listen_tcp(server, host, settings.grpc_port, credentials)
+            self._listeners.append(pb.Listener(role="grpc", address=_where(prepared.host, port)))
         server.start()
         self._servers.append(server)
+
+    def _start_http(self, nursery: trio.Nursery, desk: ClientDesk) -> None:
+        prepared = self._daemon.prepared
+        if prepared.settings.http_port == PORT_OFF:
+            return
+        # Imported here: a node without HTTP does not pay for it.
+        from meshd.daemon.services.rest import make_app
+        from meshd.daemon.web import WebServer
+
+        identity = prepared.identity
+        files = None if prepared.key is None else (identity.certificate_path, identity.key_path)
+        listening = self._listen("http", prepared.host, prepared.settings.http_port)
+        self._web = WebServer(make_app(desk), listening, HTTP_CONNECTIONS_MAX, files)
+        nursery.start_soon(self._web.serve)
+
+    def _listen(self, role: str, host: str, port: int) -> socket.socket:
+        """A listening TCP socket, told of in the status. Raises UnavailableError."""
+        try:
+            listening = listen(host, port)
+        except OSError as error:
+            raise UnavailableError(
+                f"{role} on {_where(host, port)}: {error.strerror}; is another daemon running?"
+                f" set --{role}-port (0: any free one; off: none)"
+            ) from error
+        self._listeners.append(pb.Listener(role=role, address=_where(host, listening.getsockname()[1])))
+        return listening
 
     def _is_ready(self) -> bool:
         view = self._daemon.board.view
@@ -122,6 +151,8 @@ class Servers:
         self._stopping = True
         self._close_client()
         stopped = [server.stop(STOP_GRACE_S) for server in self._servers]
+        if self._web is not None:
+            await self._web.stop(STOP_GRACE_S)
         for event in stopped:
             await trio.to_thread.run_sync(event.wait)
 

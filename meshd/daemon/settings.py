@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from meshd.config import KIB, PORT_GOSSIP, PORT_GRPC, PORT_HTTP, PORT_METRICS, PROFILES, SETTINGS_BYTES_MAX
+from meshd.config import KIB, PORT_GOSSIP, PORT_GRPC, PORT_HTTP, PORT_METRICS, PORT_OFF, PROFILES, SETTINGS_BYTES_MAX
 from meshd.core.ids import Address
 from meshd.errors import MisuseError
 
@@ -39,6 +39,7 @@ class Settings:
     grpc_port: int
     http_port: int
     metrics_port: int
+    """These three: 0 any free one, `PORT_OFF` none."""
     seeds: tuple[Address, ...]
     discovery: bool
     interfaces: tuple[str, ...]
@@ -87,6 +88,10 @@ def _port(raw: object) -> int:
     if not 0 <= number <= 65_535:
         raise ValueError("expected a port from 0 (any free one) to 65535")
     return number
+
+
+def _port_or_off(raw: object) -> int:
+    return PORT_OFF if isinstance(raw, str) and raw.strip().lower() == "off" else _port(raw)
 
 
 def _whole(raw: object) -> int:
@@ -183,9 +188,10 @@ KEYS = (
     Key("bind", _bind, "", "Address all listeners bind; 127.0.0.1 keeps everything, mDNS too, on this machine. "
         "Default: every interface with a mesh key, loopback without."),
     Key("gossip_port", _port, str(PORT_GOSSIP), "UDP gossip and TCP links."),
-    Key("grpc_port", _port, str(PORT_GRPC), "Open Inference Protocol over gRPC."),
-    Key("http_port", _port, str(PORT_HTTP), "Open Inference Protocol over HTTP (not served yet)."),
-    Key("metrics_port", _port, str(PORT_METRICS), "Metrics for Prometheus, loopback only unless bind says otherwise."),
+    Key("grpc_port", _port_or_off, str(PORT_GRPC), "Open Inference Protocol over gRPC; off: only on its unix socket."),
+    Key("http_port", _port_or_off, str(PORT_HTTP), "Open Inference Protocol over HTTP; off: not served."),
+    Key("metrics_port", _port_or_off, str(PORT_METRICS),
+        "Metrics for Prometheus, loopback only unless bind says otherwise; off: not served."),
     Key("seeds", _seeds, "", "Nodes to try where multicast does not reach: host[:port], several split by commas."),
     Key("discovery", _flag, "true", "Find nodes, and be found, by mDNS."),
     Key("interfaces", _words, "", "Patterns of network interfaces to use. Default: all but those skipped."),

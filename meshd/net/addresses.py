@@ -40,10 +40,7 @@ def bind_ports(host: str = "", port: int = 0) -> tuple[socket.socket, socket.soc
             udp.bind((host, port))
             udp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _GOSSIP_BUFFER_BYTES)
             number = int(udp.getsockname()[1])
-            tcp = _socket(family, socket.SOCK_STREAM)
-            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tcp.bind((host, number))
-            tcp.listen(_BACKLOG)
+            tcp = listen_tcp(host, number)
             return udp, tcp, number
         except OSError as error:
             for opened in (udp, tcp):
@@ -52,6 +49,19 @@ def bind_ports(host: str = "", port: int = 0) -> tuple[socket.socket, socket.soc
             if tries == 0:
                 where = f"{host or 'all interfaces'}, port {port}"
                 raise UnavailableError(f"could not listen on {where} (UDP and TCP): {error.strerror}") from error
+
+
+def listen_tcp(host: str, port: int) -> socket.socket:
+    """A listening TCP socket that does not block; `host` and `port` as for `bind_ports`. Raises OSError."""
+    opened = _socket(_family(host), socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        opened.listen(_BACKLOG)
+    except OSError:
+        opened.close()
+        raise
+    return opened
 
 
 def sockaddr(address: Address, family: int) -> Any:

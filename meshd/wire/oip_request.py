@@ -12,7 +12,7 @@ Source: the protobuf encoding (protobuf.dev/programming-guides/encoding).
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from meshd.config import NAME_CHARS_MAX, TENSOR_RANK_MAX, TENSORS_PER_REQUEST_MAX
 from meshd.errors import InvalidError
@@ -27,13 +27,18 @@ Parameter = bool | int | str | float
 
 @dataclass(slots=True)
 class InputTensor:
-    """One input as described; its data is in `contents` (an InferTensorContents, unread) or in the request's `raw`."""
+    """One input as described. Its data: in the request's `raw` or here, in one of the last three."""
 
     name: str = ""
     datatype: str = ""
     shape: tuple[int, ...] = ()
     parameters: dict[str, Parameter] = field(default_factory=dict)
     contents: memoryview | None = None
+    """An InferTensorContents, unread (gRPC)."""
+    raw: memoryview | None = None
+    """Little-endian bytes (HTTP)."""
+    values: list[Any] | None = None
+    """As JSON has them, row by row, types unchecked (HTTP)."""
 
 
 @dataclass(slots=True)

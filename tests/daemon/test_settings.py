@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from meshd.config import PORT_OFF
 from meshd.core.ids import Address
 from meshd.daemon.settings import KEYS, load
 from meshd.errors import MisuseError
@@ -89,3 +90,11 @@ def test_every_key_has_help_a_flag_and_a_variable() -> None:
 def test_a_credential_is_preferred_to_a_key_in_the_state_folder(tmp_path: Path) -> None:
     (tmp_path / "mesh.key").write_text("x")
     assert load({}, {**HOME, "CREDENTIALS_DIRECTORY": str(tmp_path)}).mesh_key == tmp_path / "mesh.key"
+
+
+def test_a_port_may_be_off_but_not_that_of_gossip(tmp_path: Path) -> None:
+    (tmp_path / "meshd.toml").write_text('http_port = "off"\n')
+    settings = load({"metrics_port": "off", "grpc_port": "OFF"}, {"CONFIGURATION_DIRECTORY": str(tmp_path)})
+    assert (settings.grpc_port, settings.http_port, settings.metrics_port) == (PORT_OFF, PORT_OFF, PORT_OFF)
+    with pytest.raises(MisuseError, match="--gossip-port"):
+        load({"gossip_port": "off"}, {})

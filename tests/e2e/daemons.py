@@ -49,8 +49,8 @@ class Daemon:
         self.folder, self.name = folder, folder.name
         given = {
             "state_dir": str(folder), "cache_dir": str(cache), "runtime_dir": str(folder / "run"), "name": folder.name,
-            "bind": "127.0.0.1", "gossip_port": "0", "grpc_port": "0", "metrics_port": "0", "memory_max": "256MiB",
-            "log_level": "debug", **flags,
+            "bind": "127.0.0.1", "gossip_port": "0", "grpc_port": "0", "http_port": "0", "metrics_port": "0",
+            "memory_max": "256MiB", "log_level": "debug", **flags,
         }  # fmt: skip
         self._words = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
         self._prefix = prefix

@@ -92,7 +92,7 @@ def bind_inputs(request: InferRequest, signature: Signature) -> tuple[list[Buffe
     for port in signature.inputs:
         index, tensor = given[port.name]
         batch = _check(tensor, port, batch, signature.batch_max)
-        raw = request.raw[index] if request.raw else None
+        raw = request.raw[index] if request.raw else tensor.raw
         found.append(_data(tensor, port, raw))
     return found, batch or 1
 
@@ -134,8 +134,10 @@ def _data(tensor: InputTensor, port: Port, raw: memoryview | None) -> Buffer:
         if tensor.datatype == "BOOL" and size and int(np.frombuffer(raw, np.uint8).max()) > 1:
             raise InvalidError(f"input {port.name!r} has bytes other than 0 and 1; BOOL is one byte each")
         return raw
+    if tensor.values is not None:
+        return _listed(tensor.values, port, list(tensor.shape), count)
     if tensor.contents is None:
-        raise InvalidError(f"input {port.name!r} has no data; send raw_input_contents or contents")
+        raise InvalidError(f"input {port.name!r} has no data; send it as bytes or as a list")
     return _typed(tensor, port, tensor.contents, count)
 
 
@@ -154,6 +156,24 @@ def _typed(tensor: InputTensor, port: Port, contents: memoryview, count: int) ->
             f"input {port.name!r} has {len(values)} {field}; {tensor.datatype} {list(tensor.shape)} is {count}"
         )
     return _narrow(values, port, count)
+
+
+_KINDS: Final[dict[str, set[type]]] = {"b": {bool}, "i": {int}, "u": {int}, "f": {int, float}}
+"""What JSON may hold for a kind of NumPy type: 1.5 is no integer, and text never a number."""
+
+
+def _listed(values: list[Any], port: Port, shape: list[int], count: int) -> Buffer:
+    """JSON's numbers as raw bytes."""
+    datatype, kind = DATATYPES[port.type.dtype], np.dtype(port.type.dtype).kind
+    if len(values) != count:
+        raise InvalidError(f"input {port.name!r} has {len(values)} numbers; {datatype} {shape} is {count}")
+    if strange := set(map(type, values)) - _KINDS[kind]:
+        names = ", ".join(sorted(each.__name__ for each in strange))
+        raise InvalidError(f"input {port.name!r} has values of type {names}; {datatype} takes none of these")
+    try:
+        return _narrow(values, port, count)
+    except OverflowError:
+        raise InvalidError(f"input {port.name!r} has values outside {port.type.dtype}") from None
 
 
 def _narrow(values: Any, port: Port, count: int) -> Buffer:
