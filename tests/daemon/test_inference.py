@@ -247,6 +247,7 @@ def test_a_failure_carries_its_reason_and_the_node(tmp_path: Path) -> None:
     daemon = Daemon(tmp_path, [["e"], ["a"]])
     try:
         daemon.mesh.kill("a")
+        daemon.mesh.suspect("a")  # Or it would be waited for, to the deadline.
         with grpc.insecure_channel(daemon.unix) as channel:
             good = Request(
                 model_name="m", inputs=[{"name": "x", "datatype": "FP32", "shape": SHAPE}], raw_input_contents=[RAW]

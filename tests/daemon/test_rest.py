@@ -232,6 +232,7 @@ def test_a_failure_has_its_status_and_says_when_to_come_again() -> None:
     node = Node([["e"], ["a"]])
     try:
         node.mesh.kill("a")
+        node.mesh.suspect("a")  # Or it would be waited for, to the deadline.
         status, told, _ = node.call("POST", "/v2/models/m/infer", _with())
         assert status == 503
         assert "segment 1" in told["error"]
