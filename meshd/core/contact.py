@@ -39,9 +39,11 @@ class Contacts:
         doors: dict[Address, NodeId | None] = dict.fromkeys(self._seeds)
         for node, peer in self.kept.items():
             doors |= dict.fromkeys(peer.addresses, node)
+        if not doors:
+            return
         known = set(self._context.addresses)
         for node in self._members.live:
-            record = self._members.records[node]
+            record = self._members.peek(node)
             known |= {*record.addresses, *([record.path] if record.path is not None else [])}
         for address, who in doors.items():
             if address not in known:

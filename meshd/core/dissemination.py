@@ -88,6 +88,12 @@ class Rumours:
         """A new boot of `node`: its versions count anew."""
         self._drop(("facts", node))
 
+    def forget_all(self) -> None:
+        """Nothing is news: everybody knows it (`core.known`)."""
+        self._items.clear()
+        self._accusations.clear()
+        self._levels = [{}]
+
     def take(self, members: int, room: int = NEWS_BYTES_MAX, first: Rumour | None = None) -> News:
         """Fill a datagram. `first`, if given, goes in before all else and is not counted."""
         rumours: list[Rumour] = []

@@ -17,11 +17,13 @@ Renesse et al., "Efficient reconciliation and flow control for anti-entropy prot
 a reader can miss a key that never ceased to exist, because its owner wrote it again.
 """
 
+from collections.abc import MutableMapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from meshd.config import FACT_BYTES_MAX, FACT_ENTRIES_MAX, FACT_TOMBSTONES_MAX
 from meshd.core.ids import NO_BOOT, Boot, NodeId, SegmentId
+from meshd.core.layered import Layered
 from meshd.core.messages import Fact, FactKey, FactsDelta, FactValue, Held
 from meshd.core.sizes import DELTA_BYTES, delta_bytes, fact_bytes
 from meshd.core.view import Hold
@@ -82,7 +84,7 @@ class Facts:
 
     def __init__(self, me: NodeId) -> None:
         self._me = me
-        self._sets: dict[NodeId, FactSet] = {}
+        self._sets: MutableMapping[NodeId, FactSet] = {}
         self._coming: dict[NodeId, FactSet] = {}
         """What is gathered of a later version, from parts; one a node, shown to nobody."""
         self._nothing = FactSet()
@@ -90,6 +92,11 @@ class Facts:
     def of(self, node: NodeId) -> FactSet:
         """What is known of a node; empty if nothing is. Not to be written."""
         return self._sets.get(node, self._nothing)
+
+    def adopt(self, sets: dict[NodeId, FactSet]) -> None:
+        """Know what all others know (`core.known`). A merge makes a new set; only its owner writes in one."""
+        mine, self._sets = self._sets[self._me], Layered(sets)
+        self._sets[self._me] = mine
 
     def begin(self, boot: Boot) -> None:
         """A new boot of this node: its facts start over."""

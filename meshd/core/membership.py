@@ -10,10 +10,13 @@ Invariant: `live` holds exactly the ALIVE and SUSPECT members, each once; `suspe
 Source: Das, Gupta and Motivala, "SWIM", DSN 2002, section 4.2; boots are ours (a restarted node starts over).
 """
 
+from collections.abc import MutableMapping
+from copy import copy
 from dataclasses import dataclass
 
 from meshd.config import MEMBERS_MAX, TOMBSTONES_MIN, Timers
 from meshd.core.ids import NO_BOOT, Address, Boot, NodeId
+from meshd.core.layered import Layered
 from meshd.core.messages import Rumour
 from meshd.core.view import State
 
@@ -71,9 +74,9 @@ class Members:
 
     def __init__(self, me: NodeId, timers: Timers) -> None:
         self._me, self._timers = me, timers
-        self.records: dict[NodeId, Record] = {}
+        self.records: MutableMapping[NodeId, Record] = {}
         self.live: list[NodeId] = []
-        self._place: dict[NodeId, int] = {}
+        self._place: MutableMapping[NodeId, int] = {}
         self.suspects: dict[NodeId, None] = {}
         self.gone: dict[NodeId, None] = {}
         """DEAD and LEFT: tombstones, oldest first."""
@@ -88,6 +91,22 @@ class Members:
     def get(self, node: NodeId) -> Record | None:
         """The record, if there is one."""
         return self.records.get(node)
+
+    def peek(self, node: NodeId) -> Record:
+        """The record of a member, only to be read: what goes over all of them asks for no copies of what is shared."""
+        records = self.records
+        return records.peek(node) if isinstance(records, Layered) else records[node]
+
+    def adopt(self, records: dict[NodeId, Record], places: dict[NodeId, int]) -> None:
+        """Know all these, as all others do (`core.known`): ALIVE, in this order, this node among them."""
+        assert not self.records, "who knows nobody yet"
+        self.records, self._place = Layered(records, copy), Layered(places)
+        self.live = list(places)
+        place, last = self._place.pop(self._me), self.live.pop()
+        if last != self._me:
+            self.live[place], self._place[last] = last, place
+        del self.records[self._me]
+        self.most = self.count
 
     def supersedes(self, rumour: Rumour) -> bool:
         """Would the rumour change what is known?"""

@@ -3,12 +3,13 @@
 Rule: what changes all the time (a round trip, a queue) is rounded before it counts as a change.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from types import MappingProxyType
 
 from meshd.core.context import Context
 from meshd.core.facts import Facts, FactSet
 from meshd.core.ids import Address, Boot, Digest, NodeId, SegmentId
+from meshd.core.layered import Layered
 from meshd.core.membership import Members
 from meshd.core.messages import Hardware, Held, LinkState, OnDisk, Spare
 from meshd.core.quantise import quarter_power
@@ -20,7 +21,7 @@ class Picture:
 
     def __init__(self, context: Context, members: Members, facts: Facts) -> None:
         self._context, self._members, self._facts = context, members, facts
-        self._shown: dict[NodeId, Member] = {}
+        self._shown: MutableMapping[NodeId, Member] = {}
         self.members: Mapping[NodeId, Member] = MappingProxyType({})
 
     def refresh(self, nodes: Mapping[NodeId, None]) -> bool:
@@ -32,7 +33,7 @@ class Picture:
                 fresh[node] = member
         if not fresh:
             return False
-        shown = dict(self._shown)
+        shown = self._shown.copy() if isinstance(self._shown, Layered) else dict(self._shown)
         for node, member in fresh.items():
             if member is None:
                 del shown[node]
@@ -41,6 +42,11 @@ class Picture:
         self._shown = shown
         self.members = MappingProxyType(shown)
         return True
+
+    def adopt(self, shown: dict[NodeId, Member]) -> None:
+        """Show what all others show (`core.known`)."""
+        self._shown = Layered(shown)
+        self.members = MappingProxyType(self._shown)
 
     def _make(self, node: NodeId) -> Member | None:
         context = self._context

@@ -273,7 +273,7 @@ class Probes:
         others = [
             record
             for node in self._members.live
-            if node != probe.target and (record := self._members.records[node]).state is State.ALIVE
+            if node != probe.target and (record := self._members.peek(node)).state is State.ALIVE
         ]
         if address is None or not others:
             return

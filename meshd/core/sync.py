@@ -13,7 +13,7 @@ what differs and not N (quickwit 6653).
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import replace
 
 from meshd.config import (
@@ -28,6 +28,7 @@ from meshd.core.context import Context
 from meshd.core.events import SendLink
 from meshd.core.facts import Facts
 from meshd.core.ids import Boot, NodeId, node_bytes
+from meshd.core.layered import Layered
 from meshd.core.membership import Members, Record
 from meshd.core.messages import (
     FactsDelta,
@@ -66,7 +67,7 @@ class Sync:
     ) -> None:
         self._context, self._members, self._facts, self._rng = context, members, facts, rng
         self._intents, self._hear = intents, hear
-        self._hashes: dict[NodeId, tuple[int, int]] = {}
+        self._hashes: MutableMapping[NodeId, tuple[int, int]] = {}
         """Member → (its bucket, its part of the bucket's hash)."""
         self._buckets = [0] * BUCKETS
         self._dirty: dict[NodeId, None] = {}
@@ -83,7 +84,7 @@ class Sync:
 
     def on_period(self) -> None:
         """Timer `sync`: compare with a random live member."""
-        trusted = [n for n in self._members.live if self._usable(self._members.records[n])]
+        trusted = [n for n in self._members.live if self._usable(self._members.peek(n))]
         if trusted:
             self._pause_us = min(2 * self._pause_us, self.period_us())
         self._context.timer("sync", self._pause_us)
@@ -115,6 +116,16 @@ class Sync:
     def root(self) -> int:
         """The membership digest: equal on two nodes that know the same (invariant M8)."""
         return _hash(",".join(map(str, self._refresh())))
+
+    def adopt(self, hashes: dict[NodeId, tuple[int, int]], buckets: list[int]) -> None:
+        """Know what all others know (`core.known`), and be young no more."""
+        self._hashes, self._buckets, self._pause_us = Layered(hashes), list(buckets), self.period_us()
+        self._dirty.clear()
+
+    def hashed(self) -> dict[NodeId, tuple[int, int]]:
+        """Member → its bucket, its part of the bucket's hash."""
+        self._refresh()
+        return dict(self._hashes)
 
     def _refresh(self) -> list[int]:
         for node in self._dirty:

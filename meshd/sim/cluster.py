@@ -14,6 +14,7 @@ from random import Random
 from meshd.config import MS, Timers
 from meshd.core.events import Effect, Input, Sighted
 from meshd.core.ids import Address, Boot, NodeId
+from meshd.core.known import known
 from meshd.core.view import State
 from meshd.errors import MeshdError
 from meshd.sim.checkers import unchanged_by
@@ -83,6 +84,18 @@ class Cluster:
         for machine in self.machines:
             if not machine.up:
                 self.clock.after(self._rng.randrange(spread_us) if spread_us else 0, self.restart, machine.index)
+
+    def start_known(self) -> None:
+        """Power all on as members of a mesh that has been together for a while, its tables shared (`core.known`)."""
+        mdns, self.mdns = self.mdns, False
+        self.start()
+        while not all(machine.boot for machine in self.machines):
+            self.run_for(10 * MS)
+        self.mdns = mdns
+        shared = known(machine.node for machine in self.machines if machine.node is not None)
+        trusted = {machine.node_id: machine.certificate() for machine in self.machines}
+        for machine in self.machines:
+            machine.adopt(shared, trusted)
 
     def restart(self, index: int) -> None:
         """Power one on; mDNS makes it known to the others and them to it."""

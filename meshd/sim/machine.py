@@ -4,7 +4,7 @@ Everything the node says goes through the real codec; everything it keeps too. A
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,8 @@ from meshd.config import MINUTE, MS
 from meshd.core import events
 from meshd.core.events import DatagramIn, Effect, Input, LinkIn, Operate, Persisted, TimerFired, TimerId, Token, Woke
 from meshd.core.ids import NO_BOOT, Address, Boot, NodeId, node_id
+from meshd.core.known import Known
+from meshd.core.layered import Layered
 from meshd.core.messages import Join
 from meshd.core.node import Identity, Node, Setup
 from meshd.core.view import Capacity, View
@@ -59,7 +61,7 @@ class Machine:
         self.reports: list[tuple[int, events.Report]] = []
         self.answers: dict[Token, Any] = {}
         self.shelf = Shelf()
-        self.trusted: dict[NodeId, bytes] = {}
+        self.trusted: MutableMapping[NodeId, bytes] = {}
         self.effects_us: list[int] = []
         self._rng = Random(f"{cluster.seed}/machine/{index}")
         self._clock_offset_us = self._rng.randrange(10 * 365 * 24 * 60 * MINUTE)
@@ -112,6 +114,12 @@ class Machine:
             restored=restored,
         )
 
+    def adopt(self, known: Known, trusted: Mapping[NodeId, bytes]) -> None:
+        """Know all others, as they know each other."""
+        assert self.node is not None, f"machine {self.index} is off"
+        self.trusted = Layered(trusted)
+        self._perform(self.node.adopt(known))
+
     def crash(self) -> None:
         """Power off, in the middle of whatever it did."""
         assert self.node is not None, f"machine {self.index} is off"
@@ -121,7 +129,7 @@ class Machine:
         self._timers.clear()
         self._queued.clear()
         self._sealer = self._opener = None
-        self.trusted.clear()
+        self.trusted = {}
         self.stalled = False
         self.cluster.links.host_died(self.index)
 
