@@ -74,53 +74,65 @@ def seal(folder: Path) -> None:
     for path in _cached(folder):
         try:
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            mark = path.with_name(path.name + SEAL)
+            mark = _mark(path)
             if not mark.exists() or mark.read_text() != digest:
                 draft = mark.with_name(f"{mark.name}.{os.getpid()}")
                 draft.write_text(digest)
                 draft.replace(mark)
         except OSError:
-            continue  # Another process removed it, or the disk is full: unsealed files are removed at the next start.
+            continue  # Another process removed it, or the disk is full: unsealed files go when their kernel's turn comes.
 
 
 def verify(folder: Path) -> int:
     """Remove cached files that are not what was sealed; returns how many.
 
     A file cut short by a power cut would stop a process at load, a flipped bit in machine code could do anything. Removing is
-    always safe: Numba compiles what it does not find, also while another process starts.
+    always safe: Numba compiles what it does not find, also while another process starts. A file without a seal is left
+    alone here: another process may be about to seal it (see `turn`).
     """
     removed = 0
     for path in _cached(folder):
-        mark = path.with_name(path.name + SEAL)
         try:
-            sound = mark.read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
-            if not sound:
-                path.unlink()
-                removed += 1
+            sound = _mark(path).read_text() == hashlib.sha256(path.read_bytes()).hexdigest()
         except FileNotFoundError:
-            path.unlink(missing_ok=True)
+            continue
         except (OSError, UnicodeDecodeError):
+            sound = False
+        if not sound:
             path.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
 @contextmanager
-def turn(folder: Path, kernel: str) -> Iterator[None]:
-    """Of the processes that want this kernel now one compiles it, and the others find it when their turn comes."""
+def turn(folder: Path, source: str, kernel: str) -> Iterator[None]:
+    """Of the processes that want this kernel now one compiles it, and the others find it when their turn comes.
+
+    Whose turn it is, is alone with this kernel's files: what lies there unsealed was left by a process that ended while it
+    wrote, and goes.
+    """
+    # As Numba names its files: after the source file and the function, without the brackets of <locals>.
+    name = f"{Path(source).stem}.{kernel}".replace("<", "").replace(">", "")
     descriptor = None
     with suppress(OSError):  # Without locks a kernel may be compiled twice, no more.
-        descriptor = os.open(folder / f"{kernel}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(folder / f"{name}.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)  # Let go when it closes, or the process ends.
     try:
+        for path in _cached(folder, f"{name}-"):
+            if not _mark(path).exists():
+                path.unlink(missing_ok=True)
         yield
     finally:
         if descriptor is not None:
             os.close(descriptor)
 
 
-def _cached(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*.nb[ci]") if path.is_file()]
+def _mark(path: Path) -> Path:
+    return path.with_name(path.name + SEAL)
+
+
+def _cached(folder: Path, name: str = "") -> list[Path]:
+    return [path for path in folder.rglob(f"{name}*.nb[ci]") if path.is_file()]
 
 
 def _version(package: str) -> str:

@@ -42,7 +42,7 @@ def jit(*arguments: Any, result: Any = numba.types.void, inner: bool = False) ->
         signature = result(*arguments)
         if FOLDER is None:
             return numba.njit(signature, **options)(function)
-        with cache.turn(FOLDER, f"{function.__module__}.{function.__qualname__}"):
+        with cache.turn(FOLDER, function.__code__.co_filename, function.__qualname__):
             compiled = numba.njit(signature, cache=True, **options)(function)
             if compiled.stats.cache_misses:
                 cache.seal(FOLDER)

@@ -47,6 +47,41 @@ def test_the_second_start_finds_what_the_first_compiled_and_damage_is_mended(tmp
         assert _start(root) == (["42", "1", "True"], "")
 
 
+def test_a_file_that_another_process_is_about_to_seal_is_left_alone(tmp_path: Path) -> None:
+    """Numba has written it, its process has not yet noted the digest, and a third process starts."""
+    folder = tmp_path / "m_1"
+    folder.mkdir()
+    written = folder / "m.outer.locals.loop-4.py311.1.nbc"
+    written.write_bytes(b"machine code")
+    assert cache.verify(tmp_path) == 0
+    assert written.exists()
+    cache.seal(tmp_path)
+    with cache.turn(tmp_path, "/package/m.py", "outer.<locals>.loop"):
+        assert written.exists()
+    assert cache.verify(tmp_path) == 0
+
+
+def test_what_a_process_left_unsealed_goes_when_its_kernels_turn_comes(tmp_path: Path) -> None:
+    folder = tmp_path / "m_1"
+    folder.mkdir()
+    cut, other = folder / "m.outer.locals.loop-4.py311.1.nbc", folder / "m.other-9.py311.1.nbc"
+    for path in (cut, other):
+        path.write_bytes(b"half of")
+    with cache.turn(tmp_path, "/package/m.py", "outer.<locals>.loop"):
+        assert not cut.exists()
+        assert other.exists()
+
+
+def test_what_lies_unsealed_is_compiled_anew_once(tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    _start(root)
+    (folder,) = (root / "kernels").iterdir()
+    for mark in folder.rglob("*.sha256"):
+        mark.unlink()
+    assert _start(root) == (["42", "0", "True"], "")
+    assert _start(root) == (["42", "1", "True"], "")
+
+
 def test_a_folder_that_cannot_be_made_is_a_warning(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
