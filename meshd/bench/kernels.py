@@ -201,6 +201,10 @@ def _cases() -> Iterator[Case]:
     )
     yield Case("binary.conv3x3", "128>128@28", _conv(128, 128, 3, 28, signs=True, bits=True), _bits, unit="Gbit-MAC/s")
     yield Case(
+        "binary.conv3x3.grouped", "128>128@28/g8", _conv(128, 16, 3, 28, signs=True, bits=True, groups=8), _bits,
+        unit="Gbit-MAC/s", why="a group's 16 channels are a quarter of the word that is counted",
+    )  # fmt: skip
+    yield Case(
         "binary.conv3x3.floats", "128>128@28", _conv(128, 128, 3, 28, signs=True), _bits, unit="Gbit-MAC/s",
         why="floats leave by channel, one by one",
     )  # fmt: skip

@@ -4,6 +4,9 @@ Lanes run along outputs, sixteen 64-bit words of sixteen filters side by side; e
 output position is where its window starts in the input, an input word is an offset from there: so strides, dilation and
 padding cost nothing, and a product is the convolution whose positions are rows.
 
+With groups, a panel's window is narrowed to the words in which its groups lie; where these are not all of the words' bits, or
+a panel holds outputs of several groups, each filter has a mask of the bits that are its own.
+
 Words that pad with 0 count as +1; what such pads add is known beforehand, so it is taken out of the base from which
 the count is subtracted (one base for each set of taps that can lie outside).
 
@@ -25,6 +28,7 @@ from meshd.kernels.simd import (
     at_least,
     convert,
     count_differing,
+    count_differing_within,
     gather_rows,
     less,
     load,
@@ -56,11 +60,9 @@ class Work(NamedTuple):
     """1 for a convolution (positions of an image), 0 for a product (positions are rows)."""
     positions: int
     words: int
-    """Words a window sees."""
+    """Words a panel of outputs sees of a window."""
     outputs: int
     panels: int
-    panels_a_group: int
-    group_words: int
     x_size: int
     mode: int
     scaled: int
@@ -72,11 +74,11 @@ WORK = record(Work)
 
 
 @cache
-def binary_layer(rows: int) -> Any:
-    """The kernel for `rows` positions at once."""
+def binary_layer(rows: int, masked: bool = False) -> Any:
+    """The kernel for `rows` positions at once; `masked`: with a mask beside each filter."""
 
     @jit(
-        U8, F4, U8, F4, F4, I8, I4, U8, I8, I8, I8, U8, I4, F4, F4, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
+        U8, F4, U8, F4, F4, I8, I4, U8, U8, I8, I8, I8, I8, U8, I4, F4, F4, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
     )  # fmt: skip
     def compute(
         x,
@@ -87,6 +89,8 @@ def binary_layer(rows: int) -> Any:
         starts,
         offset,
         filters,
+        masks,
+        panel_start,
         classes,
         targets,
         sources,
@@ -106,7 +110,7 @@ def binary_layer(rows: int) -> Any:
     ):
         """Tiles `[first, last)` of images x panels x spans of positions.
 
-        starts, targets, sources, classes: for each position its first input word, output byte or float, residual float, and
+        panel_start: for each panel its first word of a position. starts, targets, sources, classes: for each position its first input word, output byte or float, residual float, and
         row in threshold and base.
         """
         positions = w.positions if w.window else n_rows
@@ -123,7 +127,7 @@ def binary_layer(rows: int) -> Any:
                     fill_pads(out, image * to.size, w.outputs, to, fill, 0)
                 else:
                     clear_pads(bits, image * to.size, to, w.bottom)
-            shift = image * w.x_size + panel // w.panels_a_group * w.group_words
+            shift = image * w.x_size + at(panel_start, panel)
             for group in range(span * SPAN, min((span + 1) * SPAN, groups)):
                 # The last group is moved back: what two groups compute is the same bits.
                 m = min(group * rows, positions - rows)
@@ -134,7 +138,11 @@ def binary_layer(rows: int) -> Any:
                 acc = splat(rows, LANES, np.uint64(0))
                 f = panel * w.words * LANES
                 for k in range(w.words if n > 0 else 0):
-                    acc = count_differing(acc, x, begin, shift + at(offset, k), load(LANES, filters, f + k * LANES))
+                    word, own = shift + at(offset, k), load(LANES, filters, f + k * LANES)
+                    if masked:
+                        acc = count_differing_within(acc, x, begin, word, own, load(LANES, masks, f + k * LANES))
+                    else:
+                        acc = count_differing(acc, x, begin, word, own)
                 row_class = load_rows(rows, 1, classes, p, 1)
                 byte = image * to.size * 8 + 2 * panel + (0 if w.window else m * to.words * 8)
                 if w.mode == THRESHOLD:

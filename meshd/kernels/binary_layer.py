@@ -42,7 +42,6 @@ class BinaryLayer(Kernel):
         outputs, inner, kh, kw = self.weight.shape
         source, groups = self.input_layout, self.window.groups if self.window else 1
         taps = kh * kw
-        group_words = -(-inner // 64)
         panels = -(-outputs // LANES)
         filters = np.zeros((panels * LANES, inner, taps), np.float32)
         filters[:outputs] = self.weight.reshape(outputs, inner, taps)
@@ -53,12 +52,12 @@ class BinaryLayer(Kernel):
         if thresholded:
             self._threshold[:, :outputs], flipped = self._thresholds()
             filters[:outputs][flipped] *= -1
-        packed = reference.pack_signs(filters.transpose(0, 2, 1).reshape(-1, inner))
+        packed, masks, first_word = _place(filters, groups, outputs // groups)
         # (panels, lanes, taps, words) -> (panels, taps, words, lanes)
-        packed = packed.reshape(panels, LANES, taps, group_words).transpose(0, 2, 3, 1)
-        self._filters = np.ascontiguousarray(packed).ravel()
+        self._filters = np.ascontiguousarray(packed.transpose(0, 2, 3, 1)).ravel()
+        self._masks = _NO_WORDS if masks is None else np.ascontiguousarray(masks.transpose(0, 2, 3, 1)).ravel()
         tap = self.window.taps(source, source.words) if self.window else np.zeros(1, np.int64)
-        self._offset = (tap[:, None] + np.arange(group_words)).astype(np.int32).ravel()
+        self._offset = (tap[:, None] + np.arange(packed.shape[3])).astype(np.int32).ravel()
         in_rows = np.arange(BINARY_ROWS, dtype=np.int64) * source.words
         self._starts = self.window.starts(source, source.words) if self.window else in_rows
         padded = np.zeros((2, self._threshold.shape[1]), np.float32)
@@ -69,16 +68,17 @@ class BinaryLayer(Kernel):
             padded[1, :outputs] = self.tail.bias
         self._scale, self._bias = padded
         self._panels = self._threshold.shape[1] // LANES if self.tail.bits else panels
-        self._panels_a_group = panels // groups if groups > 1 else self._panels
-        self._group_words = group_words
+        self._first_word = np.zeros(self._panels, np.int64)
+        self._first_word[:panels] = first_word
         wide = np.full((len(self._base), self._threshold.shape[1]), NEVER, np.int32)
         wide[:, : self._base.shape[1]] = self._base
         self._base = np.ascontiguousarray(wide)
         self._classes = self._classes * self._threshold.shape[1]
         self._flat_base, self._flat_threshold = self._base.ravel(), self._threshold.ravel()
-        arrays = (self._filters, self._offset, self._starts, self._base, self._threshold, self._classes, padded)
+        arrays = (self._filters, self._masks, self._first_word, self._offset, self._starts, self._base, self._threshold, self._classes, padded)
         self.resident_bytes = sum(array.nbytes for array in arrays)
-        self._one, self._many = binary_layer(1), binary_layer(BINARY_ROWS)
+        masked = masks is not None
+        self._one, self._many = binary_layer(1, masked), binary_layer(BINARY_ROWS, masked)
         self._plan()
 
     def _bases(self, padded: int) -> tuple[NDArray[np.int32], Longs]:
@@ -153,8 +153,7 @@ class BinaryLayer(Kernel):
             mode = SIGN if self.tail.residual else THRESHOLD
         self._work = Work(
             window=int(window is not None), positions=positions, words=len(self._offset), outputs=to.channels,
-            panels=self._panels, panels_a_group=self._panels_a_group, group_words=self._group_words,
-            x_size=source.size, mode=mode, scaled=int(self.tail.scale is not None),
+            panels=self._panels, x_size=source.size, mode=mode, scaled=int(self.tail.scale is not None),
             residual=int(self.tail.residual), bottom=to.bottom if isinstance(to, Bits) else 0,
         )  # fmt: skip
         self._to, self._added = place(to), place(self.residual_layout)
@@ -176,14 +175,14 @@ class BinaryLayer(Kernel):
         added = _NO_FLOATS if residual is None else residual
         compute: Any = self._many if self._rows(rows) > 1 else self._one
         compute(
-            x, floats, words, added, scratch, self._starts, self._offset, self._filters, self._classes,
-            self._targets, self._sources, self._flat_threshold, self._flat_base, self._scale, self._bias,
+            x, floats, words, added, scratch, self._starts, self._offset, self._filters, self._masks,
+            self._first_word, self._classes, self._targets, self._sources, self._flat_threshold, self._flat_base, self._scale, self._bias,
             self.tail.low, self.tail.high, self._fill, self._work, self._to, self._added, rows, first, last,
         )  # fmt: skip
 
 
 def pack_convolution(weight: Floats, window: Window, tail: Tail, pad_sign: int, source: Bits) -> BinaryLayer:
-    """A binary convolution; with groups, each must have whole words of inputs and whole panels of outputs."""
+    """A binary convolution, with any grouping."""
     outputs, _, kh, kw = weight.shape
     oh, ow = window.out
     plain = Planes.plain(outputs, oh, ow)
@@ -205,7 +204,32 @@ def pack_product(weight: Floats, tail: Tail) -> BinaryLayer:
     )  # fmt: skip
 
 
-def fits(weight: Floats, groups: int) -> bool:
-    """Whether `BinaryLayer` takes this grouping."""
-    outputs, inner = weight.shape[:2]
-    return groups == 1 or (inner % 64 == 0 and outputs // groups % LANES == 0)
+def _place(filters: Floats, groups: int, group_outputs: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64] | None, Longs]:
+    """Filters as words, where their groups' channels lie in a position's words.
+
+    Parameters
+    ----------
+    filters : ±1, (whole panels of outputs, channels / groups, taps); outputs past the last are 0
+
+    Returns
+    -------
+    words, masks : uint64, (panels, LANES, taps, words); no masks where every bit of every word counts for each filter
+        of a panel, or is 0 in both the input and the filter
+    first : the first of these words in a position, for each panel
+    """
+    rows, inner, taps = filters.shape
+    panels = rows // LANES
+    group = np.minimum(np.arange(rows) // group_outputs, groups - 1)
+    begin = (group * inner).reshape(panels, LANES)
+    first, last = begin[:, 0] // 64, (begin[:, -1] + inner - 1) // 64
+    words = int((last - first).max()) + 1
+    first = np.minimum(first, -(-groups * inner // 64) - words)
+    bits = np.zeros((2, rows, taps, words * 64), np.uint8)
+    columns = (begin.ravel() - np.repeat(first * 64, LANES))[:, None] + np.arange(inner)
+    lane = np.arange(rows)[:, None]
+    bits[0, lane, :, columns] = filters < 0
+    bits[1, lane, :, columns] = 1
+    packed = np.packbits(bits, axis=3, bitorder="little").view("<u8").astype(np.uint64)
+    whole = packed.reshape(2, panels, LANES, taps, words)
+    plain = groups == 1 or (inner % 64 == 0 and group_outputs % LANES == 0)
+    return whole[0], None if plain else whole[1], first

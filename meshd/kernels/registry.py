@@ -112,9 +112,8 @@ def convolution(
             from meshd.kernels import binary_layer
             from meshd.kernels import convolution as convolutions
 
-            if binary_layer.fits(weight, groups):
-                window = convolutions.Window(height, width, (kh, kw), strides, pads, dilations, groups)
-                return binary_layer.pack_convolution(weight, window, tail, pad_sign, bits)
+            window = convolutions.Window(height, width, (kh, kw), strides, pads, dilations, groups)
+            return binary_layer.pack_convolution(weight, window, tail, pad_sign, bits)
     else:
         read = Planes.plain(channels, height, width)
     fill = float(pad_sign) if signs else 0.0

@@ -22,6 +22,10 @@ SHAPES = [
     (64, 127, (3, 2), (9, 8), (2, 1), (0, 1, 1, 0), (1, 2), 1),
     (32, 64, (3, 3), (5, 6), (1, 1), (1, 1, 1, 1), (1, 1), 2),
     (4, 7, (3, 3), (6, 6), (1, 1), (1, 1, 1, 1), (1, 1), 2),
+    (66, 33, (3, 3), (5, 4), (1, 1), (1, 1, 1, 1), (1, 1), 6),
+    (129, 1, (3, 3), (7, 7), (2, 2), (1, 1, 1, 1), (1, 1), 129),
+    (30, 64, (1, 1), (3, 5), (1, 1), (0, 0, 0, 0), (1, 1), 3),
+    (48, 20, (2, 2), (4, 4), (1, 1), (0, 1, 1, 0), (1, 1), 3),
     (10, 192, (4, 4), (4, 4), (1, 1), (0, 0, 0, 0), (1, 1), 1),
 ]
 
@@ -39,6 +43,7 @@ def test_a_binary_convolution_is_exact_through_every_way_out(shape: Any, pad_sig
     def make(tail: Tail) -> Any:
         return registry.convolution(weight, *image, tail=tail, signs=True, pad_sign=pad_sign, **how)
 
+    assert make(Tail()).name == f"binary.conv{kernel[0]}x{kernel[1]}"
     for pieces in (1, 5):
         np.testing.assert_array_equal(run(make(Tail()), images, pieces=pieces), expected)
     scale, bias = rng.standard_normal((2, outputs)).astype(np.float32)

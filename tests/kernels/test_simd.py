@@ -114,6 +114,8 @@ def test_words_and_octets(lanes: int) -> None:
         rows = simd.load_rows(3, 1, starts, 0, 1)
         acc = simd.splat(3, lanes, np.uint64(5))
         simd.store_rows(out, 6 * lanes, lanes, 3, simd.count_differing(acc, x, rows, 1, b))
+        within = simd.count_differing_within(acc, x, rows, 1, b, a)
+        simd.store_rows(out, 13 * lanes, lanes, 3, within)
         simd.store_rows(out, 9 * lanes, lanes, 3, simd.gather_rows(lanes, x, rows, 2))
         simd.scatter_mask(out, simd.mul(rows, simd.splat(1, 1, np.int64(8))), 12 * lanes * 8, simd.at_least(acc, b))
         total = simd.dot_octets(simd.splat(3, lanes, np.int32(7)), octets, rows, 1, simd.load(lanes, weights, 0))
@@ -135,6 +137,8 @@ def test_words_and_octets(lanes: int) -> None:
         np.testing.assert_array_equal(out[k * lanes : (k + 1) * lanes], value)
     differing = 5 + np.bitwise_count(x[starts + 1][:, None] ^ b)
     np.testing.assert_array_equal(out[6 * lanes : 9 * lanes].reshape(3, lanes), differing)
+    differing = 5 + np.bitwise_count((x[starts + 1][:, None] ^ b) & a)
+    np.testing.assert_array_equal(out[13 * lanes : 16 * lanes].reshape(3, lanes), differing)
     np.testing.assert_array_equal(
         out[9 * lanes : 12 * lanes].reshape(3, lanes), [x[s + 2 : s + 2 + lanes] for s in starts]
     )

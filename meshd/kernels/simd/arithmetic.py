@@ -170,25 +170,45 @@ def rank1(typingctx: Any, acc: Any, array: Any, index: Any, stride: Any, x: Any)
     return acc(acc, array, types.intp, types.intp, x), codegen
 
 
+def _count(context: Any, builder: Any, sig: Any, args: Any, mask: Any) -> Any:
+    """`acc[r] + popcount((array[starts[r] + offset] ^ x) & mask(part))`."""
+    acc = sig.args[0]
+
+    def word(row: int) -> Any:
+        place = row_start(builder, sig.args[2], args[2], row, args[3])
+        return spread(builder, acc, builder.load(element_pointer(context, builder, sig.args[1], args[1], place)))
+
+    everywhere = [word(row) for row in range(acc.rows)]
+
+    def each(row: int, part: int) -> Any:
+        differing = mask(builder.xor(everywhere[row], take(builder, sig.args[4], args[4], 0, part)), part)
+        count = call_intrinsic(builder, "ctpop", acc.register, [differing])
+        return builder.add(take(builder, acc, args[0], row, part), count)
+
+    return make(builder, context, acc, each)
+
+
 @intrinsic
 def count_differing(typingctx: Any, acc: Any, array: Any, starts: Any, offset: Any, x: Any) -> Any:
     """`acc[r] + popcount(array[starts[r] + offset] ^ x)`; `starts` is a block of one lane."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        def word(row: int) -> Any:
-            place = row_start(builder, starts, args[2], row, args[3])
-            return spread(builder, acc, builder.load(element_pointer(context, builder, sig.args[1], args[1], place)))
-
-        everywhere = [word(row) for row in range(acc.rows)]
-
-        def each(row: int, part: int) -> Any:
-            differing = builder.xor(everywhere[row], take(builder, x, args[4], 0, part))
-            count = call_intrinsic(builder, "ctpop", acc.register, [differing])
-            return builder.add(take(builder, acc, args[0], row, part), count)
-
-        return make(builder, context, acc, each)
+        return _count(context, builder, sig, args, lambda differing, part: differing)
 
     return acc(acc, array, starts, types.intp, x), codegen
+
+
+@intrinsic
+def count_differing_within(typingctx: Any, acc: Any, array: Any, starts: Any, offset: Any, x: Any, mask: Any) -> Any:
+    """`acc[r] + popcount((array[starts[r] + offset] ^ x) & mask)`."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        def within(differing: Any, part: int) -> Any:
+            return builder.and_(differing, take(builder, mask, args[5], 0, part))
+
+        return _count(context, builder, sig, args, within)
+
+    return acc(acc, array, starts, types.intp, x, mask), codegen
 
 
 # Conversions: the registers of a row are joined into one LLVM vector, converted, and taken apart anew.
