@@ -61,7 +61,7 @@ def document(cases: list[Case] | None = None, peers: list[str] | None = None) ->
 
 def break_even() -> dict[str, Any]:
     """Measure every form of skipping zeros, keep the rates for loading models, and say where each begins to pay."""
-    rates = forms.measure()
+    rates = forms.measure(every=True)
     return {
         "apiVersion": "meshd/v1",
         "kind": "BreakEven",
@@ -70,12 +70,10 @@ def break_even() -> dict[str, Any]:
             {
                 "form": name,
                 "rate": round(rate, 2),
-                "zeros": round(
-                    forms.break_even(rates["product.0" if name.startswith("product") else "conv.8"], rate), 3
-                ),
+                "zeros": round(forms.break_even(rates[forms.dense_of(name)], rate), 3),
             }
             for name, rate in rates.items()
-            if name not in {"product.0", "conv.8"}
+            if name != forms.dense_of(name)
         ],
     }
 
@@ -135,12 +133,16 @@ def _weight(rng: Any, shape: tuple[int, ...], zeros: float = 0.0, block: int = 1
     return (rng.standard_normal(shape) * kept).astype(np.float32)
 
 
+def _stored(weight: Any, storage: str) -> Any:
+    return (weight * 30 if storage == "int8" else weight).astype(storage)
+
+
 def _conv(
     outputs: int, inner: int, kernel: int, size: int, zeros: float = 0.0, block: int = 1, *, bits: bool = False,
-    signs: bool = False, stride: int = 1, groups: int = 1,
+    signs: bool = False, stride: int = 1, groups: int = 1, storage: str = "float32",
 ) -> Callable[[Any], Kernel]:  # fmt: skip
     def make(rng: Any) -> Kernel:
-        weight = _weight(rng, (outputs, inner, kernel, kernel), zeros, block)
+        weight = _stored(_weight(rng, (outputs, inner, kernel, kernel), zeros, block), storage)
         tail = Tail(bias=np.zeros(outputs, np.float32), low=-np.inf if signs else 0.0, bits=bits)
         return registry.convolution(
             weight, size, size, pads=(kernel // 2,) * 4, strides=(stride, stride), groups=groups, tail=tail, signs=signs
@@ -150,14 +152,16 @@ def _conv(
 
 
 def _product(
-    outputs: int, k: int, zeros: float = 0.0, block: int = 1, *, signs: bool = False, form: int | None = None
+    outputs: int, k: int, zeros: float = 0.0, block: int = 1, *, signs: bool = False, form: forms.Form | None = None
 ) -> Callable[[Any], Kernel]:
     def make(rng: Any) -> Kernel:
         weight, tail = _weight(rng, (outputs, k), zeros, block), Tail(bias=np.zeros(outputs, np.float32))
+        if form is not None and form.period:
+            weight *= np.arange(k) % 2
         if form is not None:
-            from meshd.kernels import product
+            from meshd.kernels import packing
 
-            return product.pack(weight, tail.checked(outputs), form)
+            return packing.pack(_stored(weight, form.storage), tail.checked(outputs), form)
         return registry.product(weight, tail=tail, signs=signs)
 
     return make
@@ -217,12 +221,33 @@ def _cases() -> Iterator[Case]:
     single = "single weights: an input is loaded for each multiplication, across cache lines"
     yield Case("sparse.conv3x3.b1", "64>128@56", _conv(128, 64, 3, 56, 0.9), _fma, sparsity=0.9, why=single)
     yield Case("sparse.conv1x1.b4", "128>128@56", _conv(128, 128, 1, 56, 0.9, 4), _fma, sparsity=0.9)
-    for block in (16, 8, 4, 1):
-        level = _read(4 + 4 / block, "l2")
+    for storage in ("float16", "int8"):
         yield Case(
-            f"sparse.product.b{block}", "1x1024x1024", _product(1024, 1024, 0.9, block, form=block), level,
+            f"sparse.conv3x3.b4.{storage}",
+            "64>128@56",
+            _conv(128, 64, 3, 56, 0.9, 4, storage=storage),
+            _fma,
+            sparsity=0.9,
+        )
+    bytes_of = {"float32": 4, "float16": 2, "int8": 1}
+    for block, storage in (
+        (16, "float32"),
+        (8, "float32"),
+        (4, "float32"),
+        (1, "float32"),
+        (16, "float16"),
+        (16, "int8"),
+    ):
+        level = _read(bytes_of[storage] + 4 / block, "l2")
+        form = forms.Form(block, storage)
+        yield Case(
+            f"sparse.product.b{form.name}", "1x1024x1024", _product(1024, 1024, 0.9, block, form=form), level,
             sparsity=0.9, why="blocks narrower than a register use part of it" if block < 16 else ONE_ROW,
         )  # fmt: skip
+    yield Case(
+        "sparse.product.2:4", "1x1024x1024", _product(1024, 1024, form=forms.Form(0, period=4)), _read(4.25, "l2"),
+        sparsity=0.5, why="three instructions a kept weight: pick, shift, fma",
+    )  # fmt: skip
     yield Case("dense.product", "96x1024x1024", _product(1024, 1024), _fma, 96)
     yield Case("dense.product.row", "1x1024x1024", _product(1024, 1024), _read(4, "l3"), why=ONE_ROW)
     yield Case("dense.conv3x3", "64>128@56", _conv(128, 64, 3, 56), _fma)

@@ -110,8 +110,8 @@ def binary_layer(rows: int, masked: bool = False) -> Any:
     ):
         """Tiles `[first, last)` of images x panels x spans of positions.
 
-        panel_start: for each panel its first word of a position. starts, targets, sources, classes: for each position its first input word, output byte or float, residual float, and
-        row in threshold and base.
+        panel_start: for each panel its first word of a position. starts, targets, sources, classes: for each position its
+        first input word, output byte or float, residual float, and row in threshold and base.
         """
         positions = w.positions if w.window else n_rows
         groups = (positions + rows - 1) // rows

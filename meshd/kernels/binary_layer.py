@@ -75,7 +75,17 @@ class BinaryLayer(Kernel):
         self._base = np.ascontiguousarray(wide)
         self._classes = self._classes * self._threshold.shape[1]
         self._flat_base, self._flat_threshold = self._base.ravel(), self._threshold.ravel()
-        arrays = (self._filters, self._masks, self._first_word, self._offset, self._starts, self._base, self._threshold, self._classes, padded)
+        arrays = (
+            self._filters,
+            self._masks,
+            self._first_word,
+            self._offset,
+            self._starts,
+            self._base,
+            self._threshold,
+            self._classes,
+            padded,
+        )
         self.resident_bytes = sum(array.nbytes for array in arrays)
         masked = masks is not None
         self._one, self._many = binary_layer(1, masked), binary_layer(BINARY_ROWS, masked)
@@ -176,7 +186,8 @@ class BinaryLayer(Kernel):
         compute: Any = self._many if self._rows(rows) > 1 else self._one
         compute(
             x, floats, words, added, scratch, self._starts, self._offset, self._filters, self._masks,
-            self._first_word, self._classes, self._targets, self._sources, self._flat_threshold, self._flat_base, self._scale, self._bias,
+            self._first_word, self._classes, self._targets, self._sources, self._flat_threshold, self._flat_base,
+            self._scale, self._bias,
             self.tail.low, self.tail.high, self._fill, self._work, self._to, self._added, rows, first, last,
         )  # fmt: skip
 
@@ -204,7 +215,9 @@ def pack_product(weight: Floats, tail: Tail) -> BinaryLayer:
     )  # fmt: skip
 
 
-def _place(filters: Floats, groups: int, group_outputs: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64] | None, Longs]:
+def _place(
+    filters: Floats, groups: int, group_outputs: int
+) -> tuple[NDArray[np.uint64], NDArray[np.uint64] | None, Longs]:
     """Filters as words, where their groups' channels lie in a position's words.
 
     Parameters

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshd.kernels.forms import rates
+from meshd.kernels.forms import Form, rates, storages, stored
 from meshd.kernels.kernel import Bend, Flat, Kernel, Tail
-from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes
+from meshd.kernels.layout import Bits, Layout, Octets, Planes, Weights
 from meshd.kernels.planes import (
     BITS,
     DIRECT,
@@ -139,7 +139,8 @@ class PlaneConvolution(Kernel):
     tile: Tile = None  # type: ignore[assignment]
     start: NDArray[np.int64] = None  # type: ignore[assignment]
     offset: NDArray[np.int32] = None  # type: ignore[assignment]
-    value: Floats = None  # type: ignore[assignment]
+    value: Weights = None  # type: ignore[assignment]
+    storage: str = "float32"
 
     def __post_init__(self) -> None:
         outputs = self.output_layout.channels
@@ -200,7 +201,7 @@ class PlaneConvolution(Kernel):
             clips=(self.tail.low > -np.inf) + 2 * (self.tail.high < np.inf), masked=int(width < source.pitch),
             out_bottom=to.bottom if isinstance(to, Bits) else 0,
         )  # fmt: skip
-        self._convolve: Any = block_convolution(self.tile.rows, self.tile.lanes, self.tile.narrow)
+        self._convolve: Any = block_convolution(self.tile.rows, self.tile.lanes, self.tile.narrow, self.storage)
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: images times chunks of outputs times tiles of positions."""
@@ -218,12 +219,20 @@ class PlaneConvolution(Kernel):
 
 
 def pack(
-    weight: Floats, window: Window, tail: Tail, pitch: int, source: Planes | None, tile: Tile | None = None
+    weight: Weights,
+    window: Window,
+    tail: Tail,
+    pitch: int,
+    source: Planes | None,
+    tile: Tile | None = None,
+    storage: str = "",
 ) -> PlaneConvolution:
-    """Pack in the block in which this weight's zeros save most time here."""
+    """Pack in the block, and in the storage, in which this weight takes least time here."""
     outputs, inner, kh, kw = weight.shape
     channels = inner * window.groups
-    tile = tile or _best_tile(weight, window.groups)
+    if tile is None:
+        tile, storage = _best(weight, window.groups)
+    storage = storage or storages(weight)[0]
     read = window.planes(channels, pitch)
     if source is not None and source.channels == channels and window.reads(source):
         read = source
@@ -231,7 +240,7 @@ def pack(
     if positions < tile.narrow:
         read = replace(read, slack=max(read.slack, tile.narrow))
     blocks = -(-outputs // tile.rows)
-    rows = np.zeros((blocks * tile.rows, inner * kh * kw), np.float32)
+    rows = np.zeros((blocks * tile.rows, inner * kh * kw), weight.dtype)
     rows[:outputs] = weight.reshape(outputs, -1)
     blocked = rows.reshape(blocks, tile.rows, -1)
     kept = blocked.any(1)
@@ -245,7 +254,9 @@ def pack(
     oh, ow = window.out
     natural = Planes(outputs, oh, ow, 0, 0, read.pitch, oh * read.pitch, oh * read.pitch)
     return PlaneConvolution(
-        f"{family}.{'depthwise' if depthwise else 'conv'}{kh}x{kw}" + (f".b{tile.rows}" if family == "sparse" else ""),
+        f"{family}.{'depthwise' if depthwise else 'conv'}{kh}x{kw}"
+        + (f".b{tile.rows}" if family == "sparse" else "")
+        + (f".{storage}" if storage != "float32" else ""),
         family,
         read,
         Bits(outputs, oh, ow, pitch=ow) if tail.bits else natural,
@@ -257,11 +268,12 @@ def pack(
         tile=tile,
         start=np.concatenate([[0], np.cumsum(kept.sum(1))]).astype(np.int64),
         offset=offset.astype(np.int32),
-        value=np.ascontiguousarray(blocked.transpose(0, 2, 1)[block, k]).ravel(),
+        value=stored(blocked.transpose(0, 2, 1)[block, k], storage),
+        storage=storage,
     )
 
 
-def _best_tile(weight: Floats, groups: int) -> Tile:
+def _best(weight: Weights, groups: int) -> tuple[Tile, str]:
     outputs = weight.shape[0]
     nonzero = weight.reshape(outputs, -1) != 0
     known = rates()
@@ -272,6 +284,10 @@ def _best_tile(weight: Floats, groups: int) -> Tile:
             return float("inf")
         padded = np.zeros((blocks * tile.rows, nonzero.shape[1]), bool)
         padded[:outputs] = nonzero
-        return float(padded.reshape(blocks, tile.rows, -1).any(1).sum() * tile.rows / known[f"conv.{tile.rows}"])
+        return float(padded.reshape(blocks, tile.rows, -1).any(1).sum() * tile.rows)
 
-    return min(plane_tiles(), key=cost)
+    terms, ways = {tile: cost(tile) for tile in plane_tiles()}, storages(weight)
+    return min(
+        ((tile, storage) for tile in terms for storage in ways),
+        key=lambda way: terms[way[0]] / known[f"conv.{Form(way[0].rows, way[1]).name}"],
+    )

@@ -26,6 +26,8 @@ I4 = numba.types.int32[::1]
 I8 = numba.types.int64[::1]
 U8 = numba.types.uint64[::1]
 U1 = numba.types.uint8[::1]
+VALUES = {"float32": F4, "float16": numba.types.uint16[::1], "int8": numba.types.int8[::1]}
+"""How the weights of a float kernel are stored. Numba has no arrays of halves: they come as their bits."""
 INT = numba.types.int64
 FLOAT = numba.types.float32
 
@@ -64,4 +66,4 @@ def record(kind: type) -> Any:
     return numba.types.NamedUniTuple(INT, len(kind._fields), kind)  # type: ignore[attr-defined]
 
 
-__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U1", "U8", "jit", "late", "numba", "record"]
+__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U1", "U8", "VALUES", "jit", "late", "numba", "record"]

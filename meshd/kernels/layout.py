@@ -9,6 +9,7 @@ Invariant: `slack` elements after the last image may be read (their values never
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ from meshd.errors import MisuseError
 
 Floats = NDArray[np.float32]
 Words = NDArray[np.uint64]
+Weights = NDArray[Any]
+"""float32, float16, or int8 (whole numbers, which a tail's scale makes real)."""
 
 WORD_BITS = 64
 

@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, jit, record
+from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, record
 from meshd.kernels.simd import (
     add,
     at,
     less,
     load,
     load_first,
+    load_real,
     maximum,
     minimum,
     mul,
@@ -51,11 +52,11 @@ WORK = record(Work)
 
 
 @cache
-def dense_product(rows: int, lanes: int, panel: int) -> Any:
+def dense_product(rows: int, lanes: int, panel: int, storage: str) -> Any:
     """The kernel for `rows` rows and `lanes` outputs at once, of panels of `panel` outputs."""
     parts = panel // lanes
 
-    @jit(F4, F4, U8, F4, F4, F4, F4, FLOAT, FLOAT, WORK, INT, INT, INT)
+    @jit(F4, F4, U8, F4, VALUES[storage], F4, F4, FLOAT, FLOAT, WORK, INT, INT, INT)
     def multiply(x, out, words, residual, value, scale, bias, low, high, w, n_rows, first, last):
         """Tiles `[first, last)` of parts of panels x groups of rows; n_rows >= rows."""
         groups = (n_rows + rows - 1) // rows
@@ -67,7 +68,7 @@ def dense_product(rows: int, lanes: int, panel: int) -> Any:
             p = part * lanes
             start = part // parts * w.k * panel + part % parts * lanes
             for k in range(w.k):
-                acc = rank1(acc, x, m * w.k + k, w.k, load(lanes, value, start + k * panel))
+                acc = rank1(acc, x, m * w.k + k, w.k, load_real(lanes, value, start + k * panel))
             o = w.first_output + p
             n = min(lanes, w.outputs - o)
             if w.scaled:
@@ -89,10 +90,10 @@ def dense_product(rows: int, lanes: int, panel: int) -> Any:
 
 
 @cache
-def sparse_product(rows: int, lanes: int) -> Any:
+def sparse_product(rows: int, lanes: int, storage: str) -> Any:
     """The kernel for `rows` rows at once and blocks of `lanes` outputs that share their positions."""
 
-    @jit(F4, F4, U8, F4, F4, I8, I4, F4, F4, F4, FLOAT, FLOAT, WORK, INT, INT, INT)
+    @jit(F4, F4, U8, F4, F4, I8, I4, VALUES[storage], F4, F4, FLOAT, FLOAT, WORK, INT, INT, INT)
     def multiply(x, out, words, residual, scratch, start, index, value, scale, bias, low, high, w, n_rows, first, last):
         """Tiles `[first, last)` of spans of 64 outputs x groups of rows; n_rows >= rows. scratch: rows x 64 floats."""
         groups = (n_rows + rows - 1) // rows
@@ -107,18 +108,18 @@ def sparse_product(rows: int, lanes: int) -> Any:
                 a0, a1, a2, a3 = zero, zero, zero, zero
                 together = min(n0, n1, n2, n3)
                 for i in range(together):
-                    a0 = rank1(a0, x, here + at(index, k0 + i), w.k, load(lanes, value, (k0 + i) * lanes))
-                    a1 = rank1(a1, x, here + at(index, k1 + i), w.k, load(lanes, value, (k1 + i) * lanes))
-                    a2 = rank1(a2, x, here + at(index, k2 + i), w.k, load(lanes, value, (k2 + i) * lanes))
-                    a3 = rank1(a3, x, here + at(index, k3 + i), w.k, load(lanes, value, (k3 + i) * lanes))
+                    a0 = rank1(a0, x, here + at(index, k0 + i), w.k, load_real(lanes, value, (k0 + i) * lanes))
+                    a1 = rank1(a1, x, here + at(index, k1 + i), w.k, load_real(lanes, value, (k1 + i) * lanes))
+                    a2 = rank1(a2, x, here + at(index, k2 + i), w.k, load_real(lanes, value, (k2 + i) * lanes))
+                    a3 = rank1(a3, x, here + at(index, k3 + i), w.k, load_real(lanes, value, (k3 + i) * lanes))
                 for k in range(k0 + together, k0 + n0):
-                    a0 = rank1(a0, x, here + at(index, k), w.k, load(lanes, value, k * lanes))
+                    a0 = rank1(a0, x, here + at(index, k), w.k, load_real(lanes, value, k * lanes))
                 for k in range(k1 + together, k1 + n1):
-                    a1 = rank1(a1, x, here + at(index, k), w.k, load(lanes, value, k * lanes))
+                    a1 = rank1(a1, x, here + at(index, k), w.k, load_real(lanes, value, k * lanes))
                 for k in range(k2 + together, k2 + n2):
-                    a2 = rank1(a2, x, here + at(index, k), w.k, load(lanes, value, k * lanes))
+                    a2 = rank1(a2, x, here + at(index, k), w.k, load_real(lanes, value, k * lanes))
                 for k in range(k3 + together, k3 + n3):
-                    a3 = rank1(a3, x, here + at(index, k), w.k, load(lanes, value, k * lanes))
+                    a3 = rank1(a3, x, here + at(index, k), w.k, load_real(lanes, value, k * lanes))
                 o = block % (SPAN // lanes) * lanes
                 store_rows(scratch, o, SPAN, rows, a0)
                 store_rows(scratch, o + lanes, SPAN, rows, a1)

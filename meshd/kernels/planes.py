@@ -3,7 +3,7 @@
 A plane's positions are flat, so one kept weight is one offset from the output position into the input, and `lanes`
 positions are computed at once; columns past the row's end are garbage that is replaced by the pad's value on its way out.
 Channels of a block share their positions: every input loaded serves `rows` outputs. Dense is the block with nothing left
-out; depthwise is blocks of one output.
+out; depthwise is blocks of one output. Weights are stored as float32, float16 or int8, and multiplied as float32.
 
 Numeric class `fma`: an output accumulates its weights in ascending (channel, ky, kx), one fma each, whatever the tile. A
 weight of zero changes nothing (unless it meets infinity or NaN), so all densities agree.
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, jit, numba, record
+from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, numba, record
 from meshd.kernels.simd import (
     add,
     at,
@@ -27,7 +27,7 @@ from meshd.kernels.simd import (
     maximum,
     minimum,
     mul,
-    rank1,
+    outer,
     select,
     splat,
     store_rows,
@@ -111,7 +111,7 @@ def blocks(
     for block in range(first, last):
         acc = splat(rows, lanes, np.float32(0))
         for k in range(at(start, block), at(start, block + 1)):
-            acc = rank1(acc, value, rows * k, 1, load(lanes, x, base + at(offset, k)))
+            acc = outer(acc, value, rows * k, load(lanes, x, base + at(offset, k)))
         o = block * rows
         n = min(rows, w.outputs - o)
         if w.scaled:
@@ -142,11 +142,13 @@ def blocks(
 
 
 @cache
-def block_convolution(rows: int, lanes: int, narrow: int) -> Any:
+def block_convolution(rows: int, lanes: int, narrow: int, storage: str) -> Any:
     """The kernel for blocks of `rows` outputs and tiles of `lanes` positions, `narrow` ones for what remains."""
     step = GROUP // rows
 
-    @jit(F4, F4, U8, F4, F4, I8, I4, F4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, I4, WORK, PLACE, PLACE, INT, INT)
+    @jit(
+        F4, F4, U8, F4, F4, I8, I4, VALUES[storage], F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, I4, WORK, PLACE, PLACE, INT, INT
+    )  # fmt: skip
     def convolve(
         x, out, bits, residual, scratch, start, offset, value, scale, bias, bend_a, bend_b, low, high, fill,
         inside, w, to, come, first, last,

@@ -1,4 +1,4 @@
-"""Products of rows with a constant float matrix, packed for `matrices`: dense panels, or blocks that share a pattern."""
+"""Products of rows with a constant matrix, packed for `matrices`: dense panels, or blocks that share a pattern."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,21 +6,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from meshd.kernels.forms import rates
+from meshd.kernels.forms import stored
 from meshd.kernels.kernel import Flat, Kernel, Tail
-from meshd.kernels.layout import Bits, Floats, Layout, Planes
+from meshd.kernels.layout import Bits, Weights
 from meshd.kernels.matrices import SPAN, Work, dense_product, sparse_product
-from meshd.kernels.tiles import MATVEC_RATES, PANEL, PRODUCT_ROWS, product_lanes, sparse_rows
+from meshd.kernels.tiles import PANEL, PRODUCT_ROWS, product_lanes, sparse_rows
 
 NARROW = 16
 _NO_FLOATS, _NO_WORDS = np.zeros(1, np.float32), np.zeros(1, np.uint64)
 
 
 @dataclass(eq=False)
-class _Product(Kernel):
-    """What dense and sparse products share."""
+class Product(Kernel):
+    """What all forms of a product share."""
 
     tail: Tail = field(default_factory=Tail)
+    storage: str = "float32"
 
     def __post_init__(self) -> None:
         self.writes_any = False
@@ -48,10 +49,10 @@ class _Product(Kernel):
 
 
 @dataclass(eq=False)
-class DenseProduct(_Product):
+class DenseProduct(Product):
     """Panels of 64 outputs, and of 16 for what remains."""
 
-    weight: Floats | None = None
+    weight: Weights | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -59,19 +60,20 @@ class DenseProduct(_Product):
         outputs, k = self.weight.shape
         wide = -(-outputs // PANEL) if self.tail.bits or outputs % PANEL > PANEL - NARROW else outputs // PANEL
         narrow = max(0, -(-(outputs - wide * PANEL) // NARROW))
-        padded = np.zeros((wide * PANEL + narrow * NARROW, k), np.float32)
+        padded = np.zeros((wide * PANEL + narrow * NARROW, k), self.weight.dtype)
         padded[:outputs] = self.weight
         edge = wide * PANEL
-        self._value = np.ascontiguousarray(padded[:edge].reshape(wide, PANEL, k).transpose(0, 2, 1)).ravel()
-        self._rest = np.ascontiguousarray(padded[edge:].reshape(narrow, NARROW, k).transpose(0, 2, 1)).ravel()
+        self._value = stored(padded[:edge].reshape(wide, PANEL, k).transpose(0, 2, 1), self.storage)
+        self._rest = stored(padded[edge:].reshape(narrow, NARROW, k).transpose(0, 2, 1), self.storage)
         self._edge, self._narrow = edge, narrow
         self.weight = None
         self.resident_bytes += self._value.nbytes + self._rest.nbytes
-        lanes = product_lanes()
-        self._one = (dense_product(1, PANEL, PANEL), dense_product(1, NARROW, NARROW) if narrow else None)
-        self._many = (
-            dense_product(PRODUCT_ROWS, lanes, PANEL),
-            dense_product(PRODUCT_ROWS, NARROW, NARROW) if narrow else None,
+        self._one, self._many = (
+            (
+                dense_product(rows, lanes, PANEL, self.storage),
+                dense_product(rows, NARROW, NARROW, self.storage) if narrow else None,
+            )
+            for rows, lanes in ((1, PANEL), (PRODUCT_ROWS, product_lanes()))
         )
         self._works = (self._work(0), self._work(edge))
 
@@ -107,13 +109,13 @@ class DenseProduct(_Product):
 
 
 @dataclass(eq=False)
-class SparseProduct(_Product):
+class SparseProduct(Product):
     """Blocks of `lanes` outputs that share their positions."""
 
     lanes: int = 1
     start: NDArray[np.int64] = field(default_factory=lambda: np.zeros(1, np.int64))
     index: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
-    value: Floats = field(default_factory=lambda: np.zeros(0, np.float32))
+    value: Weights = field(default_factory=lambda: np.zeros(0, np.float32))
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,7 +123,7 @@ class SparseProduct(_Product):
         self.scratch_size = self._rows * SPAN
         self.resident_bytes += self.start.nbytes + self.index.nbytes + self.value.nbytes
         self._spans = (len(self.start) - 1) * self.lanes // SPAN
-        self._one, self._many = sparse_product(1, self.lanes), sparse_product(self._rows, self.lanes)
+        self._one, self._many = (sparse_product(rows, self.lanes, self.storage) for rows in (1, self._rows))
         self._numbers = self._work(0)
 
     def tiles(self, rows: int) -> int:
@@ -136,51 +138,3 @@ class SparseProduct(_Product):
             x, floats, words, added, scratch, self.start, self.index, self.value, self._scale, self._bias,
             self.tail.low, self.tail.high, self._numbers, rows, first, last,
         )  # fmt: skip
-
-
-def pack(weight: Floats, tail: Tail, form: int | None = None) -> Kernel:
-    """Pack in the form in which one row takes least time here: 0 dense, else blocks of that many outputs."""
-    outputs, k = weight.shape
-    nonzero = weight != 0
-    lanes = _best_form(nonzero) if form is None else form
-    layouts: tuple[Layout, Layout, Layout | None] = (
-        Planes.plain(k),
-        Bits(outputs) if tail.bits else Planes.plain(outputs),
-        Planes.plain(outputs) if tail.residual else None,
-    )
-    if lanes == 0:
-        return DenseProduct(
-            "dense.product", "dense", *layouts, numeric="fma", macs=outputs * k, tail=tail, weight=weight
-        )
-    blocks = _blocked(nonzero, lanes).any(1)
-    block, position = np.nonzero(blocks)
-    return SparseProduct(
-        f"sparse.product.b{lanes}",
-        "sparse",
-        *layouts,
-        numeric="fma",
-        macs=len(position) * lanes,
-        tail=tail,
-        lanes=lanes,
-        start=np.concatenate([[0], np.cumsum(blocks.sum(1))]).astype(np.int64),
-        index=position.astype(np.int32),
-        value=np.ascontiguousarray(_blocked(weight, lanes).transpose(0, 2, 1)[block, position]).ravel(),
-    )
-
-
-def _best_form(nonzero: NDArray[Any]) -> int:
-    known = rates()
-
-    def cost(lanes: int) -> float:
-        terms = _blocked(nonzero, lanes).any(1).sum() * lanes if lanes else nonzero.size
-        return float(terms / known[f"product.{lanes}"])
-
-    return min(MATVEC_RATES, key=cost)
-
-
-def _blocked(weight: NDArray[Any], lanes: int) -> NDArray[Any]:
-    """(outputs, k) as (blocks, lanes, k), outputs padded with zeros to whole spans of 64."""
-    outputs, k = weight.shape
-    padded = np.zeros((-(-outputs // SPAN) * SPAN, k), weight.dtype)
-    padded[:outputs] = weight
-    return padded.reshape(-1, lanes, k)

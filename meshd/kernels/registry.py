@@ -34,11 +34,12 @@ from meshd.errors import MisuseError
 from meshd.kernels import reference
 from meshd.kernels.fallback import ReferenceKernel
 from meshd.kernels.kernel import Kernel, Tail
-from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes
+from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes, Weights
 from meshd.kernels.reference import Pads, Pair, output_size
 
 NO_PADS: Pads = (0, 0, 0, 0)
 ONE: Pair = (1, 1)
+STORAGES = ("float32", "float16", "int8")
 
 
 def compiled() -> bool:
@@ -57,7 +58,7 @@ def _numba_imports() -> bool:
 
 
 def convolution(
-    weight: Floats,
+    weight: Weights,
     height: int,
     width: int,
     *,
@@ -76,7 +77,8 @@ def convolution(
 
     Parameters
     ----------
-    weight : float32, (outputs, channels / groups, kernel height, kernel width)
+    weight : (outputs, channels / groups, kernel height, kernel width), float32; float16, and stored so; or int8, of which
+        `tail.scale` makes real values. NB int8 here meets floats; quantised images meet it in `convolution_int8`
     strides, dilations : vertical, horizontal
     pads : top, left, bottom, right
     tail : see `kernel.Tail`; the residual has the output's shape
@@ -117,6 +119,7 @@ def convolution(
     else:
         read = Planes.plain(channels, height, width)
     fill = float(pad_sign) if signs else 0.0
+    weight = weight.astype(np.float32)
     return ReferenceKernel(
         f"{'binary' if signs else 'dense'}.{name}.reference",
         "binary" if signs else "dense",
@@ -130,12 +133,12 @@ def convolution(
     )
 
 
-def product(weight: Floats, *, tail: Tail | None = None, signs: bool = False, structure: str = "") -> Kernel:
+def product(weight: Weights, *, tail: Tail | None = None, signs: bool = False, structure: str = "") -> Kernel:
     """Rows of k times the transpose of `weight`, i.e. Gemm with transB, or MatMul with a constant, transposed.
 
     Parameters
     ----------
-    weight : float32, (outputs, k)
+    weight : (outputs, k), of a type as in `convolution`
     tail, signs, structure : as in `convolution`
 
     Returns
@@ -153,15 +156,16 @@ def product(weight: Floats, *, tail: Tail | None = None, signs: bool = False, st
     tail = _checked_tail(tail, weight, 2)
     outputs, k = weight.shape
     if compiled() and not signs:
-        from meshd.kernels import product as products
+        from meshd.kernels import packing
 
-        return products.pack(weight, tail)
+        return packing.pack(weight, tail)
     if signs:
         weight = _signs(weight)
         if compiled():
             from meshd.kernels import binary_layer
 
             return binary_layer.pack_product(weight, tail)
+    weight = weight.astype(np.float32)
     return ReferenceKernel(
         f"{'binary' if signs else 'dense'}.product.reference",
         "binary" if signs else "dense",
@@ -375,7 +379,7 @@ def padded_bits(channels: int, height: int, width: int, pads: Pads) -> Bits:
 
 
 def _check_window(
-    weight: Floats, height: int, width: int, strides: Pair, pads: Pads, dilations: Pair, groups: int
+    weight: Weights, height: int, width: int, strides: Pair, pads: Pads, dilations: Pair, groups: int
 ) -> Pair:
     """The output's rows and columns, or MisuseError naming the argument that leaves none."""
     outputs, _, kh, kw = weight.shape
@@ -423,9 +427,11 @@ def _pads_suffice(source: Bits | Octets, height: int, width: int, pads: Pads) ->
     )
 
 
-def _checked_tail(tail: Tail | None, weight: Floats, rank: int) -> Tail:
-    if weight.ndim != rank or weight.dtype != np.float32 or weight.size == 0:
-        raise MisuseError(f"weight is {weight.dtype} {weight.shape}: it must be float32, of rank {rank} and not empty")
+def _checked_tail(tail: Tail | None, weight: Weights, rank: int) -> Tail:
+    if weight.ndim != rank or weight.dtype.name not in STORAGES or weight.size == 0:
+        raise MisuseError(
+            f"weight is {weight.dtype} {weight.shape}: it must be {' or '.join(STORAGES)}, of rank {rank} and not empty"
+        )
     if not np.isfinite(weight).all():
         raise MisuseError("weight holds NaN or infinity")
     return (tail or Tail()).checked(weight.shape[0])
@@ -436,7 +442,7 @@ def _straight(tail: Tail | None) -> None:
         raise MisuseError(f"tail.bend: only float convolutions bend their outputs, {tail.bend}")
 
 
-def _signs(weight: Floats) -> Floats:
+def _signs(weight: Weights) -> Floats:
     return np.where(weight < 0, np.float32(-1), np.float32(1))
 
 

@@ -57,6 +57,22 @@ def sparse_rows(lanes: int) -> int:
 MATVEC_RATES = {0: 24.0, 1: 1.7, 4: 8.5, 8: 13.5, 16: 15.0}
 """Weights a nanosecond by outputs that share a pattern (0: dense); one row, weights in cache."""
 
+PERIOD_RATES = {4: 20.0, 8: 20.0}
+"""The same for N:M patterns by M."""
+STORED_RATES = {
+    "float16": {"product.n:": 0.92, "product.": 1.25, "conv.": 0.97},
+    "int8": {"product.n:": 0.92, "product.": 1.25, "conv.": 0.92},
+}
+"""Rates of weights stored smaller, to those of float32, by how a form's name begins: less is read, and more is done for it."""
+
+
+def period_tile(rows: int) -> tuple[int, int]:
+    """Rows and outputs at once of an N:M product; each output has a register lane for its choice, too."""
+    machine = this_machine()
+    wide = machine.register_bytes * machine.registers >= 64 * 32
+    many, lanes = (4, 64) if wide else (4, 16)
+    return (many, lanes) if rows >= many else (1, 64 if wide else 32)
+
 
 @cache
 def int8_tile() -> tuple[int, int]:

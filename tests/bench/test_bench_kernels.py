@@ -24,7 +24,7 @@ def few(monkeypatch: Any) -> None:
     monkeypatch.setattr(limits, "ROUNDS", 3)
     monkeypatch.setattr(limits, "SIZES", (16_384, 16_384, 16_384, 16_384))
     monkeypatch.setattr(limits, "EXPECTED", {})
-    monkeypatch.setattr(forms, "SPEND_S", 0.001)
+    monkeypatch.setattr(forms, "_rate", lambda name: 10.0 if name == forms.dense_of(name) else 2.0)
     monkeypatch.setattr(forms, "_path", lambda: None)
 
 
@@ -61,8 +61,10 @@ def test_break_even_names_every_form(few: None) -> None:
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert found["kind"] == "BreakEven"
-    assert {"product.1", "product.16", "conv.1"} <= {form["form"] for form in found["forms"]}
-    assert all(0 <= form["zeros"] <= 1 for form in found["forms"])
+    assert {"product.1", "product.16.int8", "product.n:4", "conv.4.float16"} <= {
+        form["form"] for form in found["forms"]
+    }
+    assert all((form["rate"], form["zeros"]) == (2.0, 0.8) for form in found["forms"])
 
 
 def test_without_numba_there_is_nothing_to_measure(monkeypatch: Any) -> None:

@@ -18,7 +18,7 @@ READY_S = 30.0
 
 
 def cache_with_rates(folder: Path) -> Path:
-    """A cache folder in which this machine was measured already, by numbers that are made up: no child compiles beside the test."""
+    """A cache folder in which this machine was measured already, by made-up numbers: no child compiles beside a test."""
     folder.mkdir(parents=True, exist_ok=True)
     made_up = {"binary": 600_000_000_000, "dense": 40_000_000_000, "int8": 900_000_000, "memory": 40_000_000_000,
                "sparse": 15_000_000_000, "steps": 1_000_000}  # fmt: skip

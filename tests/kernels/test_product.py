@@ -41,13 +41,14 @@ def test_a_product_equals_its_reference_whatever_the_rows_and_tail(size: Any, ze
 
 
 def test_dense_and_every_sparse_form_agree_bit_for_bit() -> None:
-    from meshd.kernels import product
+    from meshd.kernels import packing
+    from meshd.kernels.forms import Form
 
     weight, rng = _make(77, 90, 0.8, 1)
     rows = rng.standard_normal((7, 90, 1, 1)).astype(np.float32)
     answers = []
     for form in (0, 1, 4, 8, 16):
-        kernel = product.pack(weight, Tail(), form)
+        kernel = packing.pack(weight, Tail(), Form(form))
         assert kernel.name == ("dense.product" if form == 0 else f"sparse.product.b{form}")
         answers.append(run(kernel, rows))
     for answer in answers[1:]:

@@ -59,6 +59,7 @@ from meshd.kernels.simd.memory import (
     store_mask,
     store_rows,
 )
+from meshd.kernels.simd.stored import load_real, outer, pick
 
 __all__ = [
     "REGISTER_BYTES",
@@ -86,10 +87,13 @@ __all__ = [
     "load_alternate",
     "load_every",
     "load_first",
+    "load_real",
     "load_rows",
     "maximum",
     "minimum",
     "mul",
+    "outer",
+    "pick",
     "popcount",
     "rank1",
     "rint",
