@@ -189,6 +189,7 @@ class Run:
             weights,
             unreachable=brief.unreachable,
             gap=self._gap,
+            keep_input=record.policy.keep_input,
             kept=tuple(Kept(k.start, k.end, tuple(n for n in k.succession if n in sites)) for k in self._kept),
         )
         return [Solve(token, problem)]

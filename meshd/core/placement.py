@@ -3,6 +3,7 @@
 Rule 1: integers only, no clock and no chance: ARM and x86 agree, and so do two planners that heard the same bids.
 Rule 2: the result is never dearer than everything on the best single node that meets the same demands.
 Rule 3: in a repair nothing moves that still stands: cuts and live holders are given, only gaps are filled.
+Rule 4: where inputs stay at the entry the first segment goes to all that have room, after everything else has its copies.
 
 A *chain* of stages runs from layer 0 to the last; each stage is a segment and its owner, and a node owns at most one stage
 (a mesh with fewer nodes than the segments asked for cuts further in place). Small problems are solved exactly, over
@@ -98,6 +99,8 @@ def _placed(problem: Problem, share: int) -> Solution | Infeasible:
     if found is None:
         return _shortfall(problem)
     chain, exhaustive = found
+    if problem.keep_input:
+        chain = tables.cut_first(chain)
     chain = tables.cut_further(chain, problem.segments_min)
     return _solution(Tables(problem, 1), chain, exhaustive)
 

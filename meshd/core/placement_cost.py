@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
+from meshd.config import SEGMENTS_MAX, SUCCESSION_MAX
 from meshd.core.ids import NodeId
 from meshd.core.plan import Objective
 
@@ -78,6 +79,8 @@ class Problem:
     """Nothing serves: what is held may be let go before the new is loaded, so its memory counts as free."""
     kept: tuple[Kept, ...] = ()
     """For a repair: the segments as they are. Only gaps are filled."""
+    keep_input: bool = False
+    """The first segment goes to every node that has room for it, and is cut so that as many as possible have."""
 
 
 class Figures(NamedTuple):
@@ -214,6 +217,20 @@ class Tables:
         if self.problem.objective is Objective.THROUGHPUT:
             return max(*least, -(-sum(least) // min(len(self.sites), self.layers)))
         return sum(least)
+
+    def cut_first(self, chain: Chain) -> Chain:
+        """Cut the first stage in place so that most nodes have room for what is left of it, there where least crosses."""
+        i, start, end = chain[0]
+        enough = min(len(self.sites), SUCCESSION_MAX)
+
+        def rank(cut: int) -> tuple[int, int, int]:
+            able = sum(1 for site in range(len(self.sites)) if self.fits(site, start, cut))
+            return (-min(able, enough), self.crossing[cut], cut)
+
+        cut = min(range(start + 1, end + 1), key=rank)
+        if cut == end or len(chain) >= SEGMENTS_MAX:
+            return chain
+        return [(i, start, cut), (i, cut, end), *chain[1:]]
 
     def cut_further(self, chain: Chain, segments_min: int) -> Chain:
         """Cut stages in place, the longest first, until there are as many segments as asked for: costs nothing but a call."""

@@ -1,10 +1,12 @@
 """Further copies of each segment: who serves when the owner is gone.
 
 Rule 1: live holders that are given stay, in their order.
-Rule 2: another machine first: two copies on one machine die together. Then what is loaded already, then the fastest.
+Rule 2: another machine first: two copies on one machine die together. Then what is loaded already, then the fastest, a node
+with n segments of this plan counting as n + 1 times as slow: it may have to serve them all.
 Rule 3: the tightest segment chooses first, and a choice that leaves another with none is taken back, within a bound.
 """
 
+from meshd.config import SUCCESSION_MAX
 from meshd.core.placement_cost import Tables
 
 TRIES_MAX = 600
@@ -31,6 +33,8 @@ def complete(tables: Tables, segments: list[tuple[int, int]], kept: list[list[in
     )
     search = _Search(tables, segments, [list(sites) for sites in kept], left, [n for _, _, n in slots])
     search.run(0)
+    if tables.problem.keep_input:
+        search.everywhere(0)
     return search.best
 
 
@@ -50,6 +54,11 @@ class _Search:
         self.best = [list(sites) for sites in given]
         self.best_value = (0, 0)
         self.tries = 0
+        self.load = [0] * len(tables.sites)
+        """Segments of this plan each site has so far."""
+        for sites in given:
+            for i in sites:
+                self.load[i] += 1
 
     def run(self, at: int) -> bool:
         """Fill slots from `at` on; True once nothing better can be found, or enough was tried."""
@@ -60,9 +69,11 @@ class _Search:
             self.tries += 1
             need = self.tables.need(i, *self.segments[n])
             self.left[i] -= need
+            self.load[i] += 1
             self.given[n].append(i)
             done = self.run(at + 1)
             self.given[n].pop()
+            self.load[i] -= 1
             self.left[i] += need
             if done:
                 return True
@@ -75,6 +86,16 @@ class _Search:
             self.best_value = value
             self.best = [list(sites) for sites in self.given]
         return value[1] == self.full or self.tries > TRIES_MAX
+
+    def everywhere(self, n: int) -> None:
+        """Give segment `n` to all others that have room beside the best assignment."""
+        self.given = self.best
+        self.left, self.load = list(self.tables.room), [0] * len(self.load)
+        for segment, sites in zip(self.segments, self.given, strict=True):
+            for i in sites:
+                self.left[i] -= self.tables.need(i, *segment)
+                self.load[i] += 1
+        self.given[n] += self._candidates(n)[: SUCCESSION_MAX - len(self.given[n])]
 
     def _candidates(self, n: int) -> list[int]:
         start, end = self.segments[n]
@@ -92,7 +113,7 @@ class _Search:
                 int(site.host in hosts),
                 sum(tables.cut_off(i, j) for j in beside),
                 int(tables.memory[i][end] != tables.memory[i][start]),
-                took + took * pressure * pressure // (64 * 64),
+                (took + took * pressure * pressure // (64 * 64)) * (1 + self.load[i]),
                 i,
             )
 

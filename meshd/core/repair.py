@@ -9,7 +9,7 @@ Rule 4: what stands is kept; only gaps are planned.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from meshd.config import Timers
+from meshd.config import SUCCESSION_MAX, Timers
 from meshd.core.bidding import layer_us
 from meshd.core.events import Deploy
 from meshd.core.ids import NodeId
@@ -37,12 +37,13 @@ class Standing:
 
     plan: Plan
     copies: tuple[tuple[NodeId, ...], ...]
-    wanted: int
+    wanted: tuple[int, ...]
+    """Copies asked for and possible, by segment."""
 
     @property
     def shortage(self) -> tuple[tuple[int, tuple[NodeId, ...]], ...]:
         """Segments with fewer copies than asked for and possible."""
-        return tuple((i, nodes) for i, nodes in enumerate(self.copies) if len(nodes) < self.wanted)
+        return tuple((i, nodes) for i, nodes in enumerate(self.copies) if len(nodes) < self.wanted[i])
 
     def kept(self) -> tuple[Kept, ...]:
         """Its segments with the nodes that still stand for them."""
@@ -64,7 +65,10 @@ def standing(target: Plan, seen_us: int, record: Record, mesh: Mesh, timers: Tim
         ready = (h.node for h in mesh.holders_of(target, index) if h.state is Hold.READY)
         copies.append((*nodes, *(node for node in ready if node in live and node not in span.succession)))
     able = sum(1 for member in live.values() if member.capacity.memory_bytes > 0 or member.node == mesh.me)
-    return Standing(target, tuple(copies), min(record.policy.replicas, able))
+    wanted = [min(record.policy.replicas, able)] * len(copies)
+    if record.policy.keep_input:
+        wanted[0] = min(SUCCESSION_MAX, able)
+    return Standing(target, tuple(copies), tuple(wanted))
 
 
 def _counts(mesh: Mesh, target: Plan, index: int, member: Member, seen_us: int, patience: int, now_us: int) -> bool:

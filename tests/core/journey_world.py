@@ -49,13 +49,15 @@ class Host:
 class World:
     """`plan[i]` are the candidates of segment `i`, best first; `entry` takes requests."""
 
-    def __init__(self, plan: list[list[str]], entry: str = "e", others: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, plan: list[list[str]], entry: str = "e", others: tuple[str, ...] = (), policy: Policy | None = None
+    ) -> None:
         self.now_us = 1_000_000
         self._events: list[tuple[int, int, Callable[[], None]]] = []
         self._seq = 0
         names = sorted({entry, *others, *(n for candidates in plan for n in candidates)})
         self.names = [NodeId(n) for n in names]
-        self.entry = NodeId(entry)
+        self.entry, self.policy = NodeId(entry), policy or Policy()
         self.finished: dict[int, tuple[Answer | Failure, Any, int, int]] = {}
         self.cut: dict[frozenset[str], None] = {}
         self._started: dict[int, int] = {}
@@ -86,7 +88,7 @@ class World:
 
     def _view(self, me: NodeId, version: int) -> View:
         members = {n: Member(n, n, s, Boot(1), 0, (Address("h", 1),)) for n, s in sorted(self.states.items())}
-        served = Served("m", self.plan.model, 1, Digest("r" * 64), Policy(), self.plan, self.plan, tuple(self.order))
+        served = Served("m", self.plan.model, 1, Digest("r" * 64), self.policy, self.plan, self.plan, tuple(self.order))
         return View(version, me, Boot(1), MappingProxyType(members), MappingProxyType({"m": served}))
 
     # Wire: nothing here is slow but what a test makes slow.

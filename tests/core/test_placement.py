@@ -1,5 +1,6 @@
 """The solver against an oracle that tries everything, and the rules a placement keeps."""
 
+from collections import Counter
 from dataclasses import replace
 from itertools import combinations, permutations
 from random import Random
@@ -147,6 +148,18 @@ def test_standbys_go_to_another_machine() -> None:
     found = solve(_four(*sites, replicas=2))
     assert isinstance(found, Solution)
     assert found.stages[0].succession == (NodeId("a"), NodeId("c"))
+
+
+def test_standbys_are_spread_over_devices_and_not_to_one_that_is_far_slower() -> None:
+    fast = [_board(n, 4_000, host=n) for n in "abcdef"]
+    found = solve(_four(*fast, segments_min=4, replicas=2))
+    assert isinstance(found, Solution)
+    held = Counter(node for stage in found.stages for node in stage.succession)
+    assert max(held.values()) - min(held[site.node] for site in fast) <= 1
+    slow = [replace(site, layer_us=(9_000,) * 4) for site in fast[4:]]
+    found = solve(_four(*fast[:4], *slow, segments_min=4, replicas=2))
+    assert isinstance(found, Solution)
+    assert {node for stage in found.stages for node in stage.succession} == set("abcd")
 
 
 def test_two_copies_fit_although_owners_alone_would_have_taken_too_much() -> None:

@@ -30,7 +30,11 @@ PATIENCE_S = 10.0
 @click.option("--memory-max", default="0", help="Most one node may give, such as 512MiB. 0: its own budget.")
 @click.option("--keep-to", multiple=True, metavar="LABEL", help="Only nodes with this label; repeat for several.")
 @click.option("--avoid", multiple=True, metavar="LABEL", help="No node with this label; repeat for several.")
-@click.option("--keep-input", is_flag=True, help="Raw inputs never leave the node a request came in at.")
+@click.option(
+    "--keep-input",
+    is_flag=True,
+    help="Raw inputs never leave the node a request came in at: nodes with no room for the first segment refuse.",
+)
 @click.option("--no-wait", is_flag=True, help="Answer once the order is kept, not once it is served.")
 @click.option("--timeout", "timeout_s", default=120.0, show_default=True, help="Seconds to wait.")
 @socket_option

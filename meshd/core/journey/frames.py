@@ -63,6 +63,8 @@ class Reason(Enum):
     """Deployed, but no plan of it is loaded yet."""
     NO_HOLDER = "NO_HOLDER"
     """Every candidate of a segment says it does not hold it."""
+    INPUT_STAYS = "INPUT_STAYS"
+    """Inputs may not leave the entry (`keep_input`), which does not hold the first segment."""
     UNREACHABLE = "UNREACHABLE"
     """No candidate of a segment can be reached from where the request was."""
     OVERLOADED = "OVERLOADED"

@@ -2,6 +2,7 @@
 
 Rule 1: a route is made anew for each attempt, from the View of that moment.
 Rule 2: the generation with which an entry starts requests of a deployment never falls (PROTOCOL, E2).
+Rule 3: where the policy keeps inputs at the entry, the first segment is computed there or the request is refused.
 """
 
 from collections.abc import Mapping
@@ -53,11 +54,23 @@ def find_route(
         if not candidates:
             message = f"deployment {deployment!r}: no live node holds segment {index} of its {len(plan.segments)}"
             return Failure(Code.UNAVAILABLE, Reason.NO_HOLDER, message, deployment, index, retry_after_us=1 * S)
+        if index == 0 and served.policy.keep_input:
+            if view.me not in candidates:
+                return _input_stays(deployment, view.me, candidates)
+            candidates = (view.me,)
         first = turn % len(candidates)
         turned = candidates[first:] + candidates[:first]
         ordered = sorted(turned, key=lambda c: blamed.get(c, 0))
         segments.append(tuple(ordered[:ROUTE_CANDIDATES_MAX]))
     return Route(plan.plan_digest, plan.generation, tuple(segments))
+
+
+def _input_stays(deployment: str, me: NodeId, holders: tuple[NodeId, ...]) -> Failure:
+    message = (
+        f"deployment {deployment!r} keeps inputs at the node they came in at, and node {me} does not hold its first"
+        f" segment (for want of memory, or not yet): ask {', '.join(holders[:4])}"
+    )
+    return Failure(Code.UNAVAILABLE, Reason.INPUT_STAYS, message, deployment, 0, me, retry_after_us=1 * S)
 
 
 def is_dead(view: View, node: NodeId, boot: Boot | None) -> bool:

@@ -16,6 +16,8 @@ from meshd.core.view import Hold, Member, Served, View
 def parts(view: View, deployment: str, batch: int) -> tuple[int, ...]:
     """Items of each part, in order; one part where splitting does not pay."""
     served = view.deployments.get(deployment)
+    if served is not None and served.policy.keep_input:
+        return (batch,)  # All parts would queue here, for the first segment.
     if batch < 2 or served is None or served.plan is None or len(served.candidates) < len(served.plan.segments):
         return (batch,)
     copies = min(len(_ready(view, served, index)) for index in range(len(served.plan.segments)))
