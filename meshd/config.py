@@ -219,7 +219,6 @@ DIAGNOSE_STRANGERS_MAX: Final = 64
 """Nodes the doctor looks at in one visit, two seconds each, eight at once."""
 HEARD_MAX: Final = 1_024
 """Nodes remembered from mDNS; a LAN segment with more has other troubles."""
-METRICS_HEAD_BYTES_MAX: Final = 4 * KIB
 METRICS_CALLERS_MAX: Final = 16
 """Scrapers come one at a time; more is no scraper."""
 PORT_OFF: Final = -1

@@ -13,10 +13,9 @@ import grpc
 import trio
 
 from meshd import __version__
-from meshd.config import CLIENT_MESSAGE_BYTES_MAX, HTTP_CONNECTIONS_MAX, PORT_OFF, WATCHERS_MAX
+from meshd.config import CLIENT_MESSAGE_BYTES_MAX, HTTP_CONNECTIONS_MAX, METRICS_CALLERS_MAX, PORT_OFF, WATCHERS_MAX
 from meshd.core.ids import Address, SegmentId
 from meshd.daemon.doctor import Doctor
-from meshd.daemon.metrics import MetricsServer
 from meshd.daemon.servers import listen_tcp, listen_unix, make_server
 from meshd.daemon.services.admin import MESSAGE_BYTES_MAX, add_admin
 from meshd.daemon.services.admin import Desk as AdminDesk
@@ -52,24 +51,18 @@ class Servers:
         self._servers: list[grpc.Server] = []
         self._stopping = False
         self._close_client: Callable[[], None] = lambda: None
-        self._web: WebServer | None = None
+        self._webs: dict[str, WebServer] = {}
 
-    async def start(self, nursery: trio.Nursery, metrics: MetricsServer) -> None:
+    def start(self, nursery: trio.Nursery) -> None:
         """Bind everything, then answer. Raises UnavailableError naming what could not be bound."""
-        self._start_metrics(nursery, metrics)
         prepared = self._daemon.prepared
         assert self._daemon.plane is not None, "the data plane comes before its servers"
         gate = Gate(Role.CLIENT, prepared.tokens.role)
         desk = ClientDesk(self._daemon.plane, gate, __version__, self._is_ready)
         self._start_grpc(desk)
         self._start_http(nursery, desk)
+        self._start_metrics(nursery)
         self._start_admin()
-
-    def _start_metrics(self, nursery: trio.Nursery, metrics: MetricsServer) -> None:
-        settings = self._daemon.prepared.settings
-        if settings.metrics_port != PORT_OFF:
-            listening = self._listen("metrics", settings.bind or "127.0.0.1", settings.metrics_port)
-            nursery.start_soon(metrics.serve, trio.SocketListener(trio.socket.from_stdlib_socket(listening)))
 
     def _start_grpc(self, desk: ClientDesk) -> None:
         prepared = self._daemon.prepared
@@ -100,8 +93,25 @@ class Servers:
         identity = prepared.identity
         files = None if prepared.key is None else (identity.certificate_path, identity.key_path)
         listening = self._listen("http", prepared.host, prepared.settings.http_port)
-        self._web = WebServer(make_app(desk), listening, HTTP_CONNECTIONS_MAX, files)
-        nursery.start_soon(self._web.serve)
+        self._webs["http"] = WebServer(make_app(desk), listening, HTTP_CONNECTIONS_MAX, files)
+        nursery.start_soon(self._webs["http"].serve)
+
+    def _start_metrics(self, nursery: trio.Nursery) -> None:
+        settings = self._daemon.prepared.settings
+        if settings.metrics_port == PORT_OFF:
+            return
+        from meshd.daemon.metrics import make_app
+        from meshd.daemon.samples import samples
+        from meshd.daemon.web import WebServer
+
+        listening = self._listen("metrics", settings.bind or "127.0.0.1", settings.metrics_port)
+        app = make_app(lambda: samples(self._daemon))
+        self._webs["metrics"] = WebServer(app, listening, METRICS_CALLERS_MAX)
+        nursery.start_soon(self._webs["metrics"].serve)
+
+    def refused(self) -> dict[str, int]:
+        """Connections closed because there were too many, by role; for the metrics."""
+        return {role: web.refused for role, web in self._webs.items()}
 
     def _listen(self, role: str, host: str, port: int) -> socket.socket:
         """A listening TCP socket, told of in the status. Raises UnavailableError."""
@@ -151,8 +161,8 @@ class Servers:
         self._stopping = True
         self._close_client()
         stopped = [server.stop(STOP_GRACE_S) for server in self._servers]
-        if self._web is not None:
-            await self._web.stop(STOP_GRACE_S)
+        for web in self._webs.values():
+            await web.stop(STOP_GRACE_S)
         for event in stopped:
             await trio.to_thread.run_sync(event.wait)
 

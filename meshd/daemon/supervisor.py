@@ -34,12 +34,10 @@ from meshd.daemon.holder import Holder
 from meshd.daemon.inbox import Inbox
 from meshd.daemon.leaving import leave
 from meshd.daemon.logs import log_to_stderr
-from meshd.daemon.metrics import MetricsServer
 from meshd.daemon.peers import Peers
 from meshd.daemon.prepared import Prepared, prepare
 from meshd.daemon.rates import Measuring
 from meshd.daemon.reach import Reach
-from meshd.daemon.samples import samples
 from meshd.daemon.seeking import Seeker
 from meshd.daemon.serving import Servers
 from meshd.daemon.settings import Settings
@@ -120,7 +118,6 @@ class Supervisor:
         timers = PROFILES[settings.profile]
         shell = Shell(self.peers, self.peers, self.holder, self._keep, self._solve)
         self.driver = Driver(node, shell, self.board, inbox, timers.probe_period_us)
-        self.metrics = MetricsServer(lambda: samples(self))
         self.servers: Servers | None = None
         self.plane: DataPlane | None = None
         try:
@@ -148,7 +145,7 @@ class Supervisor:
                 self.board.listen(self._view_changed)
                 self._view_changed(self.board.view)
                 self.holder.announce()
-                await self.servers.start(nursery, self.metrics)
+                self.servers.start(nursery)
                 nursery.start_soon(seeker.run)
                 nursery.start_soon(self._measure)
                 nursery.start_soon(self._measure_links)

@@ -39,7 +39,7 @@ class WebServer:
         self._listener = _Listener(listening, connections_max)
         self._config = _config(identity)
         self._context = WorkerContext(None)
-        self._handle = partial(TCPServer, ASGIWrapper(app), self._config, self._context, {})
+        self._handle = partial(_Connection, ASGIWrapper(app), self._config, self._context, {})
         self._accepting = trio.CancelScope()
 
     @property
@@ -84,6 +84,14 @@ def _config(identity: tuple[Path, Path] | None) -> Config:
     if identity is not None:
         config.certfile, config.keyfile = map(str, identity)
     return config
+
+
+class _Connection(TCPServer):
+    """NB hypercorn keeps a connection whose client has gone until it would have been idle for too long."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
 
 
 class _Stream(trio.abc.HalfCloseableStream):

@@ -26,7 +26,7 @@ from meshd.dataplane import compute
 from meshd.dataplane.budget import Budget
 from meshd.dataplane.entry import Outputs, Pieces, Waiting, merge, share
 from meshd.dataplane.links import Buffer, Holder, Links, Signatures, Ticket
-from meshd.dataplane.meters import Meters, Statistics
+from meshd.dataplane.meters import Histogram, Meters, Statistics
 from meshd.dataplane.worker import Costs, Pool, end_process
 from meshd.errors import InvalidError, MeshdError
 
@@ -194,6 +194,11 @@ class DataPlane:
         """What this entry saw of it since it started."""
         with self._lock:
             return self._meters.of(deployment)
+
+    def phases(self) -> dict[str, Histogram]:
+        """Where the time of answered requests went, since this entry started."""
+        with self._lock:
+            return self._meters.phases()
 
     def counts(self) -> dict[str, int]:
         """What happened so far, by the journey's closed set of names, and what is in flight now."""

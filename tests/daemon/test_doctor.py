@@ -1,19 +1,16 @@
-"""The doctor names why a node that is heard is no member; the metrics answer what is asked and nothing else."""
+"""The doctor names why a node that is heard is no member; links are kept to those who live."""
 
-from collections.abc import Iterable
 from types import MappingProxyType
 from typing import Any
 
 import pytest
-import trio
 
-from meshd.config import METRICS_HEAD_BYTES_MAX, PROTOCOL_VERSION
+from meshd.config import PROTOCOL_VERSION
 from meshd.core import events
 from meshd.core.ids import Address, NodeId
 from meshd.core.view import State, View
 from meshd.daemon.board import Board
 from meshd.daemon.doctor import Doctor
-from meshd.daemon.metrics import MetricsServer, Sample, text
 from meshd.daemon.reach import Reach, wanted_links
 from meshd.net.discovery import Sighting
 from tests.daemon.pictures import A, B, C, member, view
@@ -114,62 +111,3 @@ def test_links_are_kept_to_live_members_while_something_is_deployed() -> None:
     reach.view_changed(dead)
     assert links.log[-1] == "-c"
     assert wanted_links(dead) == [B]
-
-
-def test_samples_are_grouped_under_their_help_and_escaped() -> None:
-    told = text(
-        [Sample("b_total", 3, "Bs."), Sample("a", 0.5, "As.", {"x": 'q"\\\n'}), Sample("a", 2, "As.", {"x": "y"})]
-    )
-    assert told.splitlines() == [
-        "# HELP a As.", "# TYPE a gauge", 'a{x="q\\"\\\\\\n"} 0.5', 'a{x="y"} 2',
-        "# HELP b_total Bs.", "# TYPE b_total counter", "b_total 3",
-    ]  # fmt: skip
-
-
-def exchange(*requests: bytes) -> tuple[list[bytes], int]:
-    """Send each request on its own connection to a metrics server; what came back, and how many were refused."""
-
-    def collect() -> Iterable[Sample]:
-        return [Sample("up", 1, "Up.")]
-
-    async def main() -> tuple[list[bytes], int]:
-        server = MetricsServer(collect)
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        answers = []
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(server.serve, listener)
-            for request in requests:
-                stream = await trio.open_tcp_stream(*listener.socket.getsockname())
-                async with stream:
-                    try:
-                        await stream.send_all(request)
-                        await stream.send_eof()
-                        answers.append(b"".join([piece async for piece in stream]))
-                    except trio.BrokenResourceError:
-                        answers.append(b"(reset)")
-            nursery.cancel_scope.cancel()
-        return answers, server.refused
-
-    return trio.run(main)
-
-
-def test_metrics_answer_a_scrape() -> None:
-    [answer], refused = exchange(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-    head, body = answer.split(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-    assert b"up 1\n" in body
-    assert refused == 0
-
-
-def test_metrics_survive_garbage_and_count_it() -> None:
-    junk = [
-        b"\x16\x03\x01" * 50,
-        b"GET / HTTP/1.1\r\n",
-        b"GET " + b"x" * (2 * METRICS_HEAD_BYTES_MAX),
-        b"",
-        b"POST / HTTP/1.1\r\n\r\n",
-    ]
-    answers, refused = exchange(*junk, b"GET /other HTTP/1.1\r\n\r\n", b"GET /metrics HTTP/1.1\r\n\r\n")
-    assert answers[-2].startswith(b"HTTP/1.1 404")
-    assert answers[-1].startswith(b"HTTP/1.1 200")
-    assert refused == len(junk)

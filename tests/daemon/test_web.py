@@ -100,3 +100,18 @@ def test_an_idle_connection_does_not_hold_up_a_stop() -> None:
         await stream.aclose()
 
     run(main)
+
+
+def test_a_client_that_closes_makes_room_at_once() -> None:
+    async def main(port: int, server: WebServer) -> None:
+        began = trio.current_time()
+        for _ in range(12):
+            async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+            while server._listener.open:
+                await trio.sleep(0.01)
+        assert trio.current_time() - began < HTTP_IDLE_US / S
+        assert server.refused == 0
+
+    run(main)

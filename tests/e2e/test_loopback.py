@@ -224,5 +224,5 @@ def _pair(where: str) -> tuple[str, int]:
 
 def _metrics(where: str) -> str:
     with socket.create_connection(_pair(where), 5) as caller:
-        caller.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+        caller.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         return b"".join(iter(lambda: caller.recv(65536), b"")).decode()
