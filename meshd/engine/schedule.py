@@ -18,6 +18,10 @@ ALIGNMENT = 64
 
 BLOCKS_BY_SIZE_MAX = 2000
 
+PACKINGS_MAX = 64
+PACKING_FITS_MAX = 2_000_000
+"""Comparisons of two blocks: about a second."""
+
 STAGED_ELEMENTS_MAX = 2048
 """Outputs so small may be stored element by element: cheaper than one more step."""
 
@@ -246,13 +250,14 @@ def _place(plan: _Plan, steps: list[Step], inputs: Iterable[str], outputs: list[
             else:
                 new(form, i)
     unique = list({id(b): b for b in blocks.values()}.values())
-    arena = _pack(unique)
+    live = _live(unique, len(steps))
+    arena = _pack(unique, live)
     return Schedule(
         steps,
         {form: block.offset for form, block in blocks.items()},
         plan.slack,
         arena,
-        _live(unique, len(steps)),
+        live,
         max((s.scratch_size for s in steps), default=0),
     )
 
@@ -268,16 +273,35 @@ def _may_overwrite(step: Step, form: Form, block: _Block, last_read: Mapping[For
     return step.in_place and alike and block.last == i and form.layout == step.reads[0].layout
 
 
-def _pack(blocks: list[_Block]) -> int:
-    """First fit; blocks alive at the same time never overlap. Large ones first, which packs tighter, unless there are so many
-    that comparing all with all would take long: then in the order they are born."""
+def _pack(blocks: list[_Block], least: int) -> int:
+    """First fit, large ones first; then whichever block sticks out goes first, again and again, and the best is kept.
+
+    Blocks alive at the same time never overlap. `least` is what no packing can beat. Where comparing all with all would take
+    long, in the order they are born.
+    """
     if len(blocks) > BLOCKS_BY_SIZE_MAX:
         return _pack_by_birth(blocks)
+    order = sorted(blocks, key=lambda b: (-b.size, b.first))
+    best, offsets = 0, [0] * len(blocks)
+    for _ in range(max(1, min(PACKINGS_MAX, PACKING_FITS_MAX // max(1, len(blocks) ** 2)))):
+        _pack_in(order)
+        size = max((b.offset + b.size for b in blocks), default=0)
+        if not best or size < best:
+            best, offsets = size, [b.offset for b in blocks]
+        if size <= least:
+            break
+        out = next(i for i, b in enumerate(order) if b.offset + b.size == size)
+        order.insert(0, order.pop(out))
+    for block, offset in zip(blocks, offsets, strict=True):
+        block.offset = offset
+    return best
+
+
+def _pack_in(blocks: list[_Block]) -> None:
     placed: list[_Block] = []
-    for block in sorted(blocks, key=lambda b: (-b.size, b.first)):
+    for block in blocks:
         _fit(block, [p for p in placed if p.first <= block.last and block.first <= p.last])
         placed.append(block)
-    return max((b.offset + b.size for b in blocks), default=0)
 
 
 def _pack_by_birth(blocks: list[_Block]) -> int:

@@ -28,8 +28,14 @@ SPARSE_FROM = 0.5
 DEPTHWISE = 4
 """What a multiplication of a depthwise convolution costs beside one of an ordinary one: inputs are used by one output only."""
 
-ARENA_SHARES = 8
+ARENA_SHARES = 16
 """Layers that are taken to share one arena; see `_arena_shares`."""
+
+SCRATCH_BYTES = 32 * 1024
+"""What a convolution's kernel keeps beside the arena: a tile of 64 outputs and its residual."""
+
+TAILS = frozenset({"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Affine", "Add"})
+"""What leaves with the convolution or product before it, where nobody else reads what lies between."""
 
 _INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
 
@@ -180,15 +186,22 @@ def _cost(graph: Graph, lives: _Lives, layer: int, owner: dict[str, int]) -> Lay
     first, last = layers(graph)[layer]
     macs: dict[str, int] = {}
     resident = 0
+    open_end = ""
+    """What a kernel writes, as long as the next operation may leave with it."""
     for operation in graph.operations[first:last]:
         if operation.op == "Reshape":
             continue  # Another name for the same memory.
         kind, count = _work(graph, operation, lives)
         weights = {n for n in operation.inputs if n in graph.weights}
-        packed = sum(_resident(graph, n, kind) for n in weights)
+        packed = sum(_resident(graph, operation, n, kind) for n in weights)
         moved = [n for n in (*operation.inputs, *operation.outputs) if n in graph.tensors]
+        joins = operation.op in TAILS and open_end in operation.inputs and len(lives.read[open_end]) == 1
+        if joins:
+            moved = [n for n in operation.inputs if n in graph.tensors and n != open_end]
+        if joins or operation.op in {"Conv", "Gemm"}:
+            open_end = operation.outputs[0]
         for name, more in (
-            ("steps", 1),
+            ("steps", 0 if joins else 1),
             (kind, count),
             ("memory", packed + sum(tensor_bytes(graph.tensors[n]) for n in moved)),
         ):
@@ -207,14 +220,27 @@ def _arena_shares(key: "_Key") -> tuple[int, ...]:
     """What each layer is booked of the arena.
 
     An arena is as large as the largest of its segment's layers, which no sum over layers can say. Booked so that all layers
-    together come to the whole model's arena, or to an eighth of their sum where that is more: short segments of long models
+    together come to the whole model's arena, or to a sixteenth of their sum where that is more: short segments of long models
     need a little more than is booked, long ones less.
     """
     graph, lives = key.graph, _lives(key)
     raw = lives.sweep(lambda n: tensor_bytes(graph.tensors[n]))
-    own = [max(raw[first : last + 1]) for first, last in layers(graph)]
+    own = [max(raw[i] + _beside(graph, i) for i in range(first, last)) for first, last in layers(graph)]
     peak, total = max(own), max(1, sum(own))
     return tuple(max(size // ARENA_SHARES, size * peak // total) for size in own)
+
+
+def _beside(graph: Graph, i: int) -> int:
+    """Bytes alive while an operation runs, beyond what was alive before it: its outputs, or its input in another layout."""
+    o = graph.operations[i]
+    made = sum(tensor_bytes(graph.tensors[n]) for n in o.outputs if n)
+    if o.op in TAILS or o.op == "Reshape":
+        return 0  # In place.
+    if o.op != "Conv":
+        return made
+    strided = o.attributes["strides"] != (1,) * len(o.attributes["strides"])  # type: ignore[arg-type]
+    copied = tensor_bytes(graph.tensors[o.inputs[0]]) if strided and o.inputs[0] in graph.tensors else 0
+    return max(made, copied) + SCRATCH_BYTES
 
 
 def _work(graph: Graph, operation: Operation, lives: _Lives) -> tuple[str, int]:
@@ -231,21 +257,23 @@ def _work(graph: Graph, operation: Operation, lives: _Lives) -> tuple[str, int]:
         return "binary", count
     if weight is not None and weight.structure.startswith("block") and weight.zeros >= SPARSE_FROM:
         return "sparse", round(count * (1.0 - weight.zeros))
-    if (
-        operation.op == "Conv"
-        and operation.attributes["group"] != 1
-        and weight is not None
-        and weight.type.shape[1] == 1
-    ):
+    if _depthwise(graph, operation):
         return "dense", count * DEPTHWISE
     return "dense", count
 
 
-def _resident(graph: Graph, name: str, kind: str) -> int:
+def _depthwise(graph: Graph, operation: Operation) -> bool:
+    """A convolution whose outputs see one channel each."""
+    weight = graph.weights.get(operation.inputs[1]) if operation.op == "Conv" else None
+    return weight is not None and operation.attributes["group"] != 1 and weight.type.shape[1] == 1
+
+
+def _resident(graph: Graph, operation: Operation, name: str, kind: str) -> int:
     """Bytes of a packed weight: signs in words, kept non-zeros with an offset for four of them, all else as it is."""
     weight = graph.weights[name]
     if kind == "dense" and len(weight.type.shape) > 2:
-        return tensor_bytes(weight.type) * 9 // 8  # An int32 place for each eight of a convolution.
+        # An int32 place for each eight of a convolution; in depthwise ones for each.
+        return tensor_bytes(weight.type) * (16 if _depthwise(graph, operation) else 9) // 8
     if kind == "binary":
         return -(-stored_bytes(weight) // 8) * 8
     if kind == "sparse":

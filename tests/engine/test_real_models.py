@@ -45,6 +45,9 @@ def test_a_real_model_answers_as_onnx_runtime_does_and_the_same_in_pieces(name: 
     whole = compile_segment(graph, 0, end, packed.blobs.__getitem__)
     inputs = _inputs(whole)
     answers = whole.run(inputs)
+    assert whole.arena_bytes <= 1.2 * whole.live_bytes
+    claimed = sum(c.resident_bytes for c in cuts.costs(graph))
+    assert 0.8 * claimed <= whole.resident_bytes <= 1.1 * claimed
 
     session = runtime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     feed = dict(zip((p.name for p in graph.inputs), inputs, strict=True))
@@ -62,7 +65,9 @@ def test_a_real_model_answers_as_onnx_runtime_does_and_the_same_in_pieces(name: 
     for at in sorted({1, end // 3, end // 2, end - 1} - {0, end}):
         values = inputs
         for start, stop in itertools.pairwise((0, at, end)):
-            values = _through(packed, compile_segment(graph, start, stop, packed.blobs.__getitem__), values)
+            piece = compile_segment(graph, start, stop, packed.blobs.__getitem__)
+            assert piece.arena_bytes <= 1.2 * piece.live_bytes
+            values = _through(packed, piece, values)
         assert all(np.array_equal(a, b) for a, b in zip(values, answers, strict=True)), at
 
 

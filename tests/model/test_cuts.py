@@ -70,6 +70,24 @@ def test_costs_know_the_class_of_each_layer(graph: Graph) -> None:
     assert all(k["memory"] > 0 for k in kinds)
 
 
+def test_what_leaves_with_a_convolution_costs_no_step_and_no_memory() -> None:
+    weights = {"w": np.ones((4, 4, 1, 1), np.float32)}
+
+    def cost(*ops: str) -> dict[str, int]:
+        names = ["c", *(f"t{i}" for i in range(len(ops)))]
+        nodes = [node("Conv", ["x", "w"], ["c"])]
+        nodes += [node(op, [a], [b]) for op, a, b in zip(ops, names, names[1:], strict=False)]
+        raw = model(nodes, {"x": ["N", 4, 8, 8]}, names[-1:], weights)
+        (layer,) = cuts.costs(bundle.pack(*import_bytes(raw, "tail")).graph)
+        return dict(layer.macs)
+
+    plain = cost()
+    assert cost("Relu") == cost("HardSwish", "Relu") == plain
+    assert cost("Relu", "Tanh")["steps"] == plain["steps"] + 1
+    # After a step of its own nothing leaves with the kernel any more.
+    assert cost("Tanh", "Relu")["steps"] == plain["steps"] + 2
+
+
 def test_blob_bytes_are_counted_once(graph: Graph) -> None:
     assert sum(c.weight_bytes for c in cuts.costs(graph)) == sum(graph.blobs.values())
 
