@@ -88,10 +88,15 @@ class Cluster:
     def start_known(self) -> None:
         """Power all on as members of a mesh that has been together for a while, its tables shared (`core.known`)."""
         mdns, self.mdns = self.mdns, False
+        seeds = [machine.seeds for machine in self.machines]
+        for machine in self.machines:
+            machine.seeds = ()  # Nobody is to meet anybody before all know all.
         self.start()
         while not all(machine.boot for machine in self.machines):
             self.run_for(10 * MS)
         self.mdns = mdns
+        for machine, its in zip(self.machines, seeds, strict=True):
+            machine.seeds = its
         shared = known(machine.node for machine in self.machines if machine.node is not None)
         trusted = {machine.node_id: machine.certificate() for machine in self.machines}
         for machine in self.machines:

@@ -21,6 +21,7 @@ from meshd.core.ids import NodeId
 from meshd.sim.cluster import Cluster
 from meshd.sim.machine import Machine
 from meshd.sim.meter import quantile
+from tests.bench.figures import Figure
 
 SIZES = (100, 1_000, 2_000, 10_000)
 CRASHES, SPEAKERS = 4, 3
@@ -47,12 +48,9 @@ class Watch:
 
     def speak(self, machine: Machine) -> None:
         """One machine raises its incarnation, as if it had been accused, and gossips it."""
-        assert machine.node is not None
-        machine.node.swim._refute(0)
         self.told_us[machine.node_id] = self.cluster.clock.now_us
-        self.incarnations[machine.node_id] = machine.node.context.incarnation
-        self.know[machine.node_id] = set()
-        machine.give(Sighted(machine.address, machine.node_id))
+        self.know[machine.node_id] = {machine.index}
+        self.incarnations[machine.node_id] = raise_incarnation(machine)
 
     def crash(self, machine: Machine) -> None:
         """One machine loses power."""
@@ -84,6 +82,14 @@ class Watch:
             self.dead_at[node].add(machine.index)
             if len(self.dead_at[node]) == len(self.cluster.machines) - len(self.crashed_us):
                 self.dead_all_us[node] = passed_us
+
+
+def raise_incarnation(machine: Machine) -> int:
+    """Let one machine refute an accusation nobody made, and gossip that; its new incarnation."""
+    assert machine.node is not None
+    machine.node.swim._refute(0)
+    machine.give(Sighted(machine.address, machine.node_id))
+    return machine.node.context.incarnation
 
 
 def measure(nodes: int) -> dict[str, float]:
@@ -135,6 +141,19 @@ def rows(sizes: tuple[int, ...] = SIZES) -> Iterator[dict[str, float]]:
         if done.returncode:
             raise RuntimeError(f"{nodes} nodes: {done.stderr[-2_000:]}")
         yield json.loads(done.stdout)
+
+
+def figures(row: dict[str, float]) -> Iterator[Figure]:
+    """One size's row as figures beside their targets."""
+    nodes, where = int(row["nodes"]), f"{row['nodes']:,} nodes"
+    yield Figure("memory, one node", where, row["resident_kb"], "KiB", None)
+    yield Figure("memory, all", where, row["resident_gb"], "GB", 8.0)
+    yield Figure("idle, sent by one node", where, row["idle_bytes_s"], "B/s", 500)
+    yield Figure("rumour reaches all, worst", where, row["ticks"], "ticks", 7 if nodes <= 64 else 13, SPEAKERS)
+    yield Figure("first SUSPECT p50", where, row["suspect_s"], "s", None, CRASHES)
+    yield Figure("DEAD everywhere, worst", where, row["dead_s"], "s", 11 if nodes <= 64 else 23, CRASHES)
+    yield Figure("held dead or suspect, and alive", where, row["false"], "", 0)
+    yield Figure("events simulated", where, row["events"], "", None)
 
 
 WIDTH, HEIGHT, MARGIN = 260, 220, 44

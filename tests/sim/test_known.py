@@ -7,7 +7,7 @@ from meshd.sim.cluster import Cluster
 
 
 def _known(nodes: int = 12) -> Cluster:
-    cluster = Cluster(seed=3, nodes=nodes)
+    cluster = Cluster(seed=3, nodes=nodes, seeds=(0,))
     cluster.start_known()
     return cluster
 
