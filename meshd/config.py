@@ -137,6 +137,8 @@ PEERS_KEPT_MAX: Final = 256
 """Peers remembered on disk: a few that still live are enough to find the mesh again."""
 BUCKETS: Final = 256
 """Of anti-entropy: at 10,000 members a difference costs about forty digests, not ten thousand."""
+DELTAS_REMEMBERED_MAX: Final = 2_048
+"""Deltas of facts, as read, by their bytes: each comes from many peers. At most a datagram's worth each, a few kB as values."""
 FACT_TOMBSTONES_MAX: Final = 64
 """Facts gone that a store still tells about; a reader further behind gets the facts whole."""
 TOMBSTONES_MIN: Final = 256

@@ -43,6 +43,7 @@ class _Probe:
     numbers: list[int] = field(default_factory=list)
     asked: int = 0
     """Peers asked to ping for us."""
+    asked_us: int = 0
     nacks: int = 0
     """Of which could not reach it either, but said so."""
     began_us: int = 0
@@ -190,8 +191,10 @@ class Probes:
             if not probe.asked:
                 self._ask_others(probe)
             probe.phase = _Phase.INDIRECT
-            if probe.asked:
-                self._wait(probe, 2 * self.window_us(record))
+            # After a hint they were asked at once, and their time is up with ours.
+            left_us = probe.asked_us + 2 * self.window_us(record) - self._context.now_us
+            if probe.asked and left_us > 0:
+                self._wait(probe, left_us)
             else:
                 self._fail(probe)
         else:
@@ -279,6 +282,7 @@ class Probes:
             return
         number = self._rng.getrandbits(64)
         probe.numbers.append(number)
+        probe.asked_us = self._context.now_us
         for record in draw(self._rng, others, self._context.timers.indirect_peers):
             self._post.send(record, PingReq(number, probe.target, address))
             probe.asked += 1

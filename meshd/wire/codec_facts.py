@@ -1,8 +1,17 @@
 """Facts on the wire: deltas, in datagrams and in SyncItems."""
 
 import itertools
+from functools import lru_cache
 
-from meshd.config import FACT_ENTRIES_MAX, LABEL_CHARS_MAX, LABELS_MAX, RATES_MAX, SEGMENTS_MAX
+from meshd.config import (
+    DELTAS_REMEMBERED_MAX,
+    FACT_ENTRIES_MAX,
+    LABEL_CHARS_MAX,
+    LABELS_MAX,
+    NEWS_BYTES_MAX,
+    RATES_MAX,
+    SEGMENTS_MAX,
+)
 from meshd.core.ids import Boot, SegmentId
 from meshd.core.messages import Fact, FactKey, FactsDelta, FactValue, Hardware, Held, LinkState, OnDisk, Spare
 from meshd.core.view import Hold
@@ -32,7 +41,21 @@ def put_delta(message: pb.FactsDelta, delta: FactsDelta) -> None:
 
 
 def delta(message: pb.FactsDelta) -> FactsDelta:
-    """Read a delta: versions rise within (base, version], keys fit values; cut or with a floor, not both."""
+    """Read a delta: versions rise within (base, version], keys fit values; cut or with a floor, not both.
+
+    Gossip brings the same one from many peers: those that fit a datagram are read once and remembered by their bytes.
+    """
+    if message.ByteSize() > NEWS_BYTES_MAX:
+        return _read(message)
+    return _remembered(message.SerializeToString(deterministic=True))
+
+
+@lru_cache(maxsize=DELTAS_REMEMBERED_MAX)
+def _remembered(data: bytes) -> FactsDelta:
+    return _read(pb.FactsDelta.FromString(data))
+
+
+def _read(message: pb.FactsDelta) -> FactsDelta:
     facts = []
     last = message.base
     for entry in counted(message.entries, FACT_ENTRIES_MAX, "facts"):

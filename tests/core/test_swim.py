@@ -303,7 +303,8 @@ def test_a_hint_probes_directly_and_through_others_at_once() -> None:
     began_us = me.now_us
     while me.state("a") is State.ALIVE:
         me.wait(5 * MS)
-    assert me.now_us - began_us <= 600 * MS
+    # The last ping goes at 225 ms; its window is 100 ms, and by then the others had theirs.
+    assert me.now_us - began_us <= 330 * MS
 
 
 def test_hints_cause_at_most_two_probes_a_second() -> None:
