@@ -25,6 +25,9 @@ def make_server(threads: int, message_bytes_max: int, name: str, calls_max: int 
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", message_bytes_max),
         ("grpc.max_send_message_length", message_bytes_max),
+        # Clients ping every two seconds while a call waits (`client.calls`); gRPC would take that for an attack.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 1_000),
+        ("grpc.http2.max_ping_strikes", 0),
     ]
     pool = ThreadPoolExecutor(threads, name)
     return grpc.server(pool, options=options, maximum_concurrent_rpcs=calls_max)
