@@ -120,6 +120,7 @@ class LinkMeasured:
     peer: NodeId
     rtt_us: int
     bandwidth_bps: int
+    """Bits a second; 0 where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,8 +107,9 @@ class Reception:
         node, boot, address, message = record.node, datagram.boot, datagram.address, datagram.message
         if isinstance(message, Ack) and self.joins.answered(node, boot, message.number):
             self._clones.proved(node, boot, address, rival=True)
-        self.joins.challenge(node, boot, address)
         if self._may_tell(record):
+            # Once a second: two machines that both live answer each challenge, and each answer would be challenged again.
+            self.joins.challenge(node, boot, address)
             # An older disk, perhaps: it learns of its own higher boot and raises its count past it.
             told = News((record.rumour(self._context.me),))
             self._post.reply(node, address, Spread(told))

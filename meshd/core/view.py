@@ -70,6 +70,7 @@ class PeerLink:
     peer: NodeId
     rtt_us: int
     bandwidth_bps: int
+    """Bits a second."""
 
 
 @dataclass(frozen=True, slots=True)

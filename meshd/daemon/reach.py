@@ -34,7 +34,8 @@ class Reach:
         """Tell what each link measured since."""
         for peer in sorted(self._kept):
             if rtt_us := self._links.rtt_us(peer):
-                tell(LinkMeasured(peer, rtt_us, self._links.bandwidth_bps(peer)))
+                # Links count bytes a second, the control plane bits.
+                tell(LinkMeasured(peer, rtt_us, 8 * self._links.bandwidth_bps(peer)))
 
 
 def wanted_links(view: View) -> list[NodeId]:

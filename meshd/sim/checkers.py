@@ -113,9 +113,7 @@ class Checkers:
         if node == machine.node_id and member.state not in {State.ALIVE, State.LEFT}:
             raise BrokenError("M3", machine, f"it lists itself {member.state}")
         buried = self._buried.get((machine.index, machine.life), {}).get(node)
-        subject = machine.cluster.by_id.get(node)
-        lives = subject is not None and subject.boot == member.boot
-        if buried is not None and now[:2] <= buried and not lives:
+        if buried is not None and now[:2] <= buried and not machine.cluster.lives(node, member.boot):
             raise BrokenError("C4", machine, f"{node} came back from its collected tombstone")
         assert machine.node is not None
         facts = machine.node.facts.of(node)

@@ -22,8 +22,8 @@ class IntentCheckers:
 
     def __init__(self) -> None:
         self.checked: Counter[str] = Counter()
-        self._generations: dict[tuple[int, str], int] = {}
-        """(machine, name) → the greatest generation it published, over all its lives."""
+        self._generations: dict[tuple[int, int, str], int] = {}
+        """(machine, disks it lost, name) → the greatest generation it published, over all its lives."""
         self._started: dict[tuple[Life, str], int] = {}
         """The generation requests last started with."""
         self._stands: dict[tuple[Life, str], tuple[Plan, int]] = {}
@@ -68,9 +68,10 @@ class IntentCheckers:
             for plan in (served.plan, served.target):
                 if plan is not None:
                     self._check_cover(machine, plan)
-            if served.generation < self._generations.get((machine.index, name), 0):
+            kept = (machine.index, machine.older_disks, name)
+            if served.generation < self._generations.get(kept, 0):
                 raise BrokenError("R4", machine, f"the generation of {name} fell to {served.generation}")
-            self._generations[machine.index, name] = served.generation
+            self._generations[kept] = served.generation
             if served.plan is not None:
                 if served.plan.generation < self._started.get((life, name), 0):
                     raise BrokenError(

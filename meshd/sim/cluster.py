@@ -55,6 +55,8 @@ class Cluster:
         self.seed, self.timers = seed, timers or Timers()
         self.clock = Clock(seed)
         self.network = Network(self.clock, seed, weather)
+        self.network.on_fault = self._note_fault
+        self.network.on_garbled = lambda source, to, body: self.replay(self.machine(source), self.machine(to), body)
         self.trace = Trace()
         self.links = Links(self)
         self.watchers: list[Watcher] = []
@@ -62,6 +64,8 @@ class Cluster:
         self.dies_loudly = True
         """Does a crash close connections (a process killed), or leave them silent (power lost)?"""
         self.on_crash: Callable[[int], None] = lambda index: None
+        self.on_fault: Callable[[str], None] = lambda name: None
+        """Told whenever a fault really did something, by its name."""
         self.overheard: Callable[[int, int, bytes], None] | None = None
         """Sees every datagram (from, to, sealed) that arrives: what came once may be sent again by somebody in between."""
         self.refused: list[str] = []
@@ -74,6 +78,8 @@ class Cluster:
             self.machines.append(Machine(self, index, ()))
         for machine in self.machines:
             machine.seeds = tuple(self.machines[i].address for i in seeds if i != machine.index)
+        self.extras: list[Machine] = []
+        """Machines that do not belong: twins of others, strangers. Numbers from N on; nothing is asked of them at rest."""
         self.by_id: dict[NodeId, Machine] = {machine.node_id: machine for machine in self.machines}
         self._by_address: dict[Address, Machine] = {machine.address: machine for machine in self.machines}
 
@@ -125,6 +131,15 @@ class Cluster:
         self.on_crash(index)
         self.machines[index].crash()
 
+    def intrude(self, machine: Machine) -> None:
+        """Power on one that does not belong (its `index` is `len(machines) + len(extras)`)."""
+        self.extras.append(machine)
+        self._by_address[machine.address] = machine
+        machine.start()
+        for other in self.up:
+            for one, two in ((machine, other), (other, machine)):
+                self.clock.after(self._rng.randrange(50 * MS, 600 * MS), self._sight, one, two)
+
     def run_for(self, us: int) -> None:
         """Let time pass."""
         self.clock.run_until(self.clock.now_us + us)
@@ -145,6 +160,15 @@ class Cluster:
         return self.clock.now_us - began_us
 
     # ------------------------------------------------------------ knowing
+
+    def machine(self, index: int) -> Machine:
+        """One that belongs, or does not."""
+        at = index - len(self.machines)
+        return self.machines[index] if at < 0 else self.extras[at]
+
+    def lives(self, node: NodeId, boot: Boot) -> bool:
+        """Does some machine run as this boot of this node?"""
+        return any(m.node_id == node and m.boot == boot and m.up for m in (*self.machines, *self.extras))
 
     @property
     def up(self) -> list[Machine]:
@@ -185,12 +209,13 @@ class Cluster:
         """A sealed datagram leaves `machine`."""
         to = self._by_address.get(address)
         if to is not None:
+            arrive = self._arrive if machine.keyring is self.keyring else self.replay
             self.network.datagram(
                 machine.index,
                 to.index,
                 datagram,
                 IP_UDP_BYTES + len(datagram),
-                lambda body: self._arrive(machine, to, body),
+                lambda body: arrive(machine, to, body),
             )
 
     def _arrive(self, source: Machine, to: Machine, datagram: bytes) -> None:
@@ -200,6 +225,9 @@ class Cluster:
             to.datagram(source.address, datagram)
         except MeshdError as error:
             self.refused.append(str(error))
+
+    def _note_fault(self, name: str) -> None:
+        self.on_fault(name)
 
     def replay(self, source: Machine, to: Machine, datagram: bytes) -> None:
         """Bytes that somebody in between puts on the wire: invariant M5 holds them to change nothing."""

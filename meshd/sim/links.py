@@ -34,7 +34,8 @@ class _Link:
     """Sender → when its last message will have arrived: the next comes after it."""
     pending: deque[tuple[int, bytes]] = field(default_factory=deque)
     """Sent while it was opening."""
-    in_flight: int = 0
+    dead: int | None = None
+    """The end that died, if that closed it."""
 
 
 class Links:
@@ -44,8 +45,11 @@ class Links:
         self._cluster = cluster
         self._links: dict[tuple[int, int], _Link] = {}
         self.messages = self.bytes = 0
-        self.clogged: set[tuple[int, int]] = set()
-        """Pairs between which links fail although datagrams pass."""
+        self.clogged: dict[tuple[int, int], str] = {}
+        """Pairs between which nothing passes on links although datagrams do, with the fault's name.
+
+        For less than `SILENT_US` all is late; for longer links close, and none opens.
+        """
 
     def send(self, source: int, peer: NodeId, body: bytes) -> None:
         """A SendLink effect."""
@@ -69,7 +73,7 @@ class Links:
         took_us = sum(network.delay_us() for _ in range(HANDSHAKE_DELAYS))
         if self._passes(link):
             clock.after(took_us, self._opened, link)
-        elif not self._cluster.machines[other].up and self._reach(link):
+        elif not self._cluster.machine(other).up and self._reach(link):
             clock.after(took_us, self._close, link)  # Refused at once.
         else:
             clock.after(CONNECT_US, self._close, link)
@@ -77,16 +81,19 @@ class Links:
     def _reach(self, link: _Link) -> bool:
         a, b = link.pair
         network = self._cluster.network
-        return network.reaches(a, b) and network.reaches(b, a) and link.pair not in self.clogged
+        if clog := self.clogged.get(link.pair):
+            network.on_fault(clog)
+            return False
+        return network.reaches(a, b) and network.reaches(b, a)
 
     def _passes(self, link: _Link) -> bool:
         a, b = link.pair
-        return self._reach(link) and self._cluster.machines[a].up and self._cluster.machines[b].up
+        return self._reach(link) and self._cluster.machine(a).up and self._cluster.machine(b).up
 
     def _opened(self, link: _Link) -> None:
         if link.closed:
             return
-        one, two = (self._cluster.machines[index] for index in link.pair)
+        one, two = (self._cluster.machine(index) for index in link.pair)
         if not self._passes(link) or two.node_id not in one.trusted or one.node_id not in two.trusted:
             self._close(link)
             return
@@ -100,14 +107,20 @@ class Links:
         clock, network = self._cluster.clock, self._cluster.network
         self.messages += 1
         self.bytes += len(body)
-        arrives_us = max(link.free_us.get(source, 0) + 1, clock.now_us + network.delay_us())
+        to = link.pair[0] if link.pair[1] == source else link.pair[1]
+        left_us = clock.now_us + network.crossing_us(source, to, len(body))
+        arrives_us = max(link.free_us.get(source, 0) + 1, left_us + network.delay_us())
         link.free_us[source] = arrives_us
         clock.at(arrives_us, self._arrive, link, source, body, clock.now_us)
 
     def _arrive(self, link: _Link, source: int, body: bytes, sent_us: int) -> None:
-        if link.closed:
+        if link.closed and link.dead != source:
             return
-        if not self._passes(link):
+        if link.closed:
+            # What a machine said before it died still arrives, where it can.
+            if not self._reach(link):
+                return
+        elif not self._passes(link):
             # TCP tries again and again: it arrives when the path is back, or the link is given up.
             if self._cluster.clock.now_us - sent_us > SILENT_US:
                 self._close(link)
@@ -117,7 +130,7 @@ class Links:
                 self._cluster.clock.at(again_us, self._arrive, link, source, body, sent_us)
             return
         to = link.pair[0] if link.pair[1] == source else link.pair[1]
-        self._cluster.machines[to].link_message(self._cluster.machines[source].node_id, body)
+        self._cluster.machine(to).link_message(self._cluster.machine(source).node_id, body)
 
     def close(self, source: int, peer: NodeId) -> None:
         """One end struck the other off its roster."""
@@ -132,16 +145,16 @@ class Links:
             if index in pair:
                 after_us = self._cluster.network.delay_us() if at_once and self._reach(link) else SILENT_US
                 del self._links[pair]
-                link.closed = True
-                other = self._cluster.machines[pair[0] if pair[1] == index else pair[1]]
-                other.give_in(after_us, LinkChanged(self._cluster.machines[index].node_id, False))
+                link.closed, link.dead = True, index
+                other = self._cluster.machine(pair[0] if pair[1] == index else pair[1])
+                other.give_in(after_us, LinkChanged(self._cluster.machine(index).node_id, False))
 
     def _close(self, link: _Link) -> None:
         if link.closed:
             return
         link.closed = True
         del self._links[link.pair]
-        one, two = (self._cluster.machines[index] for index in link.pair)
+        one, two = (self._cluster.machine(index) for index in link.pair)
         one.give(LinkChanged(two.node_id, False))
         two.give(LinkChanged(one.node_id, False))
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-from meshd.config import MINUTE, MS
+from meshd.config import MINUTE, MS, S
 from meshd.core import events
 from meshd.core.events import DatagramIn, Effect, Input, LinkIn, Operate, Persisted, TimerFired, TimerId, Token, Woke
 from meshd.core.ids import NO_BOOT, Address, Boot, NodeId, node_id
@@ -19,19 +19,22 @@ from meshd.core.messages import Join
 from meshd.core.node import Identity, Node, Setup
 from meshd.core.view import Capacity, View
 from meshd.wire import codec
-from meshd.wire.seal import Opener, Refusal, Sealer
+from meshd.wire.seal import Keyring, Opener, Refusal, Sealer
 
 if TYPE_CHECKING:
     from meshd.sim.cluster import Cluster
 
 IP_UDP_BYTES = 28
+YEAR = 365 * 24 * 60 * MINUTE
 DISK_US = (2 * MS, 30 * MS)
 """An fsync, from an SSD's to an SD card's."""
+DISK_AGAIN_US = 1 * S
+"""The driver tries again so often to keep what the disk had no room for."""
 
 
 @dataclass(slots=True)
 class Shelf:
-    """How this machine's data plane behaves, for Load, Unload, Fetch. Placement scenarios replace the functions."""
+    """How this machine's data plane behaves, for Load, Unload, Fetch. Placement scenarios and faults replace the functions."""
 
     load_us: Callable[[events.Load], int] = lambda load: 500 * MS
     measured_us: Callable[[events.Load], int] = lambda load: 1 * MS
@@ -48,9 +51,17 @@ class Shelf:
 class Machine:
     """Number `index` of a cluster."""
 
-    def __init__(self, cluster: "Cluster", index: int, seeds: tuple[Address, ...]) -> None:
+    def __init__(
+        self,
+        cluster: "Cluster",
+        index: int,
+        seeds: tuple[Address, ...],
+        twin: int | None = None,
+        keyring: Keyring | None = None,
+    ) -> None:
         self.cluster, self.index, self.seeds = cluster, index, seeds
-        self.public = hashlib.sha256(f"{cluster.seed}/key/{index}".encode()).digest()
+        self.keyring = keyring or cluster.keyring
+        self.public = hashlib.sha256(f"{cluster.seed}/key/{index if twin is None else twin}".encode()).digest()
         self.node_id: NodeId = node_id(hashlib.sha256(self.public).digest()[:16])
         self.address = Address(f"10.{index >> 16 & 255}.{index >> 8 & 255}.{index & 255}", 7946)
         self.disk: dict[str, bytes] = {}
@@ -64,15 +75,26 @@ class Machine:
         self.trusted: MutableMapping[NodeId, bytes] = {}
         self.effects_us: list[int] = []
         self._rng = Random(f"{cluster.seed}/machine/{index}")
-        self._clock_offset_us = self._rng.randrange(10 * 365 * 24 * 60 * MINUTE)
+        self._clock_offset_us = self._rng.randrange(10 * YEAR)
+        self.wall_offset_us = self._rng.randrange(10 * YEAR)
+        """What its wall clock is wrong by."""
         self.clock_ppm = self._rng.randrange(-100, 101)
-        self._timers: dict[TimerId, int] = {}
+        self.disk_is_full = False
+        self.older_disks = 0
+        """How often its disk was put back, or lost: what it had known since, nobody can hold it to."""
+        self._timers: dict[TimerId, tuple[int, int]] = {}
+        """Which setting of it counts, and when it is due by this machine's clock."""
         self._timer_count = 0
         self.stalled = False
+        """Does what arrives wait?"""
+        self.timers_stalled = False
         self.stopped_us = 0
         """When it last came back from a stall."""
         self._stalled_since_us = 0
-        self._queued: list[tuple[bool, Input, bytes]] = []
+        self._queued: list[tuple[Input, bytes]] = []
+        self._late: list[tuple[TimerId, int]] = []
+        self._kept_us = 0
+        """When the last write began here will be on disk: writes keep their order."""
         self._sealer: Sealer | None = None
         self._opener: Opener | None = None
 
@@ -128,37 +150,59 @@ class Machine:
         self.view = None
         self._timers.clear()
         self._queued.clear()
+        self._late.clear()
         self._sealer = self._opener = None
         self.trusted = {}
-        self.stalled = False
+        self.stalled = self.timers_stalled = False
         self.cluster.links.host_died(self.index)
 
-    def stall(self, for_us: int) -> None:
-        """Stop the process for a while: nothing is read, no timer fires."""
-        if self.stalled or not self.up:
-            return
-        self.stalled, self._stalled_since_us = True, self.cluster.clock.now_us
-        self.cluster.clock.after(for_us, self._resume, self.life)
+    def stall(self, for_us: int, *, input: bool = True, timers: bool = True, asleep: bool = False) -> bool:
+        """For a while nothing is read, or no timer fires, or both; False if it is off, or stalled already.
 
-    def _resume(self, life: int) -> None:
+        `asleep`: its clock stands still meanwhile, as when the whole machine is suspended.
+        """
+        if self.stalled or self.timers_stalled or not self.up:
+            return False
+        self.stalled, self.timers_stalled, self._stalled_since_us = input, timers, self.cluster.clock.now_us
+        self.cluster.clock.after(for_us, self._resume, self.life, asleep)
+        return True
+
+    def _resume(self, life: int, asleep: bool) -> None:
         if life != self.life or not self.up:
             return
-        self.stalled, self.stopped_us = False, self.cluster.clock.now_us
+        now_us = self.cluster.clock.now_us
+        self.stalled, self.timers_stalled, self.stopped_us = False, False, now_us
         queued, self._queued = self._queued, []
-        timers = [item for item in queued if item[0]]
-        if timers:
-            late_us = self.cluster.clock.now_us - self._stalled_since_us
+        late, self._late = self._late, []
+        if asleep:
+            self._clock_offset_us -= now_us - self._stalled_since_us
+            late.clear()
+            for id, (_, due_us) in list(self._timers.items()):
+                self._set(id, max(0, due_us - self.local_us()))
+        elif late:
+            late_us = now_us - self._stalled_since_us
             if late_us > self.cluster.timers.probe_period_us:
                 self._step(Woke(late_us), b"")
         # The driver's rule: what arrived is read before timers fire.
-        for _, input, content in [item for item in queued if not item[0]] + timers:
-            if not isinstance(input, TimerFired) or self._timers.pop(input.id, None) is not None:
-                self._step(input, content)
+        for input, content in queued:
+            self._step(input, content)
+        for id, number in late:
+            self._fire(id, number)
 
     def local_us(self) -> int:
         """This machine's monotonic clock."""
         now_us = self.cluster.clock.now_us
         return self._clock_offset_us + now_us + now_us * self.clock_ppm // 1_000_000
+
+    def drift(self, ppm: int) -> None:
+        """Run so many millionths fast from now on. It stays monotonic: what it shows now is kept."""
+        before_us = self.local_us()
+        self.clock_ppm = ppm
+        self._clock_offset_us += before_us - self.local_us()
+
+    def wall_us(self) -> int:
+        """This machine's wall clock, years from the others'."""
+        return self.wall_offset_us + self.cluster.clock.now_us
 
     # ------------------------------------------------------------ inputs
 
@@ -167,7 +211,7 @@ class Machine:
         if self.node is None:
             return
         if self.stalled:
-            self._queued.append((False, input, content))
+            self._queued.append((input, content))
         else:
             self._step(input, content)
 
@@ -183,7 +227,7 @@ class Machine:
         """An operator's command; its answer appears in `answers`."""
         token = Token(len(self.answers) + 1)
         self.answers[token] = None
-        self.give(Operate(token, command, wall_us=self.cluster.clock.now_us))
+        self.give(Operate(token, command, wall_us=self.wall_us()))
         return token
 
     def datagram(self, at: Address, datagram: bytes) -> None:
@@ -202,10 +246,10 @@ class Machine:
         self.give(LinkIn(source, codec.decode_link(body)), body)
 
     def _fire(self, id: TimerId, number: int) -> None:
-        if self._timers.get(id) != number or self.node is None:
+        if self.node is None or self._timers.get(id, (0, 0))[0] != number:
             return
-        if self.stalled:
-            self._queued.append((True, TimerFired(id), b""))
+        if self.timers_stalled:
+            self._late.append((id, number))
             return
         del self._timers[id]
         self._step(TimerFired(id), b"")
@@ -235,22 +279,31 @@ class Machine:
         self.cluster.links.send(self.index, effect.peer, codec.encode_link(effect.message))
 
     def _set_timer(self, effect: events.SetTimer) -> None:
+        self._set(effect.id, effect.after_us)
+
+    def _set(self, id: TimerId, after_us: int) -> None:
         self._timer_count += 1
-        self._timers[effect.id] = self._timer_count
+        self._timers[id] = (self._timer_count, self.local_us() + after_us)
         # Rounded up and one more: a timer that fired early by its own clock would be set again for no time, for ever.
-        after_us = effect.after_us * 1_000_000 // (1_000_000 + self.clock_ppm) + 2
-        self.cluster.clock.after(after_us, self._fire, effect.id, self._timer_count)
+        after_us = after_us * 1_000_000 // (1_000_000 + self.clock_ppm) + 2
+        self.cluster.clock.after(after_us, self._fire, id, self._timer_count)
 
     def _cancel_timer(self, effect: events.CancelTimer) -> None:
         self._timers.pop(effect.id, None)
 
     def _persist(self, effect: events.Persist) -> None:
         data = None if effect.value is None else codec.encode_value(effect.key, effect.value)
-        after_us = self._rng.randrange(*DISK_US)
-        self.cluster.clock.after(after_us, self._kept, self.life, effect.key, data, effect.token)
+        now_us = self.cluster.clock.now_us
+        self._kept_us = max(self._kept_us + 1, now_us + self._rng.randrange(*DISK_US))
+        self.cluster.clock.at(self._kept_us, self._kept, self.life, effect.key, data, effect.token)
 
     def _kept(self, life: int, key: str, data: bytes | None, token: Token) -> None:
         if life != self.life or self.node is None:
+            return
+        if self.disk_is_full:
+            self.cluster.on_fault("disk_full")
+            self._kept_us = max(self._kept_us + 1, self.cluster.clock.now_us + DISK_AGAIN_US)
+            self.cluster.clock.at(self._kept_us, self._kept, life, key, data, token)
             return
         if data is None:
             self.disk.pop(key, None)
@@ -265,6 +318,7 @@ class Machine:
     def _load(self, effect: events.Load) -> None:
         why, after_us = self.shelf.load_fails(effect), self.shelf.load_us(effect)
         if why:
+            self.cluster.on_fault("load_failure")
             self.give_in(after_us, events.LoadFailed(effect.segment, why))
         else:
             loaded = events.Loaded(effect.segment, self.shelf.resident_bytes(effect), self.shelf.measured_us(effect))
@@ -279,7 +333,7 @@ class Machine:
     def _fetched(self, life: int, effect: events.Fetch) -> None:
         sources = [self.cluster.by_id[node] for node in effect.sources]
         has = [m for m in sources if m.up and effect.model in m.shelf.models and self.cluster.connected(m, self)]
-        if life != self.life or not has:
+        if life != self.life or not has or self.disk_is_full:
             return
         self.shelf.models.add(effect.model)
         self.give(events.DiskChanged(tuple(sorted(self.shelf.models))))  # type: ignore[arg-type]
@@ -290,8 +344,10 @@ class Machine:
 
     def _use_boot(self, effect: events.UseBoot) -> None:
         self.boot = effect.boot
-        self._sealer = Sealer(self.cluster.keyring, self.node_id, self.boot)
-        self._opener = Opener(self.cluster.keyring, self.node_id, self.boot)
+        self._sealer = Sealer(self.keyring, self.node_id, self.boot)
+        if self._opener is None:
+            self._opener = Opener(self.keyring, self.node_id, self.boot)
+        self._opener.use_boot(effect.boot)  # The same one: a fresh one would not know what came before.
 
     def _proven(self, effect: events.Proven) -> None:
         assert self._opener is not None

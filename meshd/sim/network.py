@@ -26,6 +26,17 @@ class Weather:
     tail_us: int = 200 * MS
     duplicates: float = 0.0
     corruption: float = 0.0
+    burst: float = 0.0
+    """Loss on top, for a short while."""
+    reorder: float = 0.0
+    """Share of datagrams that are held back for `REORDER_US`, so that later ones overtake them."""
+
+
+GIGABIT = 125_000_000
+"""Bytes a second of a link that nothing slows."""
+REORDER_US = (5 * MS, 50 * MS)
+QUEUE_US = 300 * MS
+"""What waits longer than this for a slow link is dropped, if it is a datagram."""
 
 
 class Network:
@@ -39,7 +50,16 @@ class Network:
         self.host_loss: dict[int, float] = {}
         """Extra loss at one machine, both ways."""
         self.sent = self.sent_bytes = self.lost = 0
-
+        self.slow: dict[tuple[int, int], int] = {}
+        """(lower, higher) → bytes a second of the one wire between two machines, where it is not a gigabit."""
+        self._free_us: dict[tuple[int, int], int] = {}
+        """(from, to), slow ones → when what was sent will have left."""
+        self._arrives_us: dict[tuple[int, int], int] = {}
+        """(from, to) → when the last datagram arrives, while some are held back."""
+        self.on_fault: Callable[[str], None] = lambda name: None
+        """Told of each datagram that a fault really touched, by the fault's name."""
+        self.on_garbled: Callable[[int, int, bytes], None] = lambda source, to, body: None
+        """Receives what arrives altered."""
         self.on_split: Callable[[], None] = lambda: None
         self.on_heal: Callable[[], None] = lambda: None
 
@@ -93,21 +113,52 @@ class Network:
         copies = 1
         if weather.duplicates and rng.random() < weather.duplicates:
             copies = 2
+            self.on_fault("duplicates")
+        wait_us = self.crossing_us(source, to, wire_bytes) if self.slow else 0
+        if wait_us > QUEUE_US:
+            self.lost += 1
+            return
         if weather.corruption and rng.random() < weather.corruption:
-            self.lost += 1  # Its seal breaks: the receiver counts it and that is all.
+            self.on_fault("corruption")
+            self._clock.after(wait_us + self.delay_us(), self.on_garbled, source, to, self._garbled(body))
             return
         for _ in range(copies):
-            self._clock.after(self.delay_us(), arrive, body)
+            after_us = wait_us + self.delay_us()
+            if weather.reorder:
+                after_us = self._held_back(source, to, after_us)
+            self._clock.after(after_us, arrive, body)
 
     def _is_lost(self, source: int, to: int) -> bool:
-        loss = self.weather.loss
-        if loss and self._rng.random() < loss:
+        weather, rng = self.weather, self._rng
+        if weather.loss and rng.random() < weather.loss:
+            self.on_fault("loss")
+            return True
+        if weather.burst and rng.random() < weather.burst:
+            self.on_fault("burst")
             return True
         for host in (source, to) if self.host_loss else ():
             extra = self.host_loss.get(host, 0.0)
-            if extra and self._rng.random() < extra:
+            if extra and rng.random() < extra:
+                self.on_fault("lossy_node")
                 return True
         return False
+
+    def _garbled(self, body: bytes) -> bytes:
+        """With one bit the other way round, or cut short."""
+        at = self._rng.randrange(8 * len(body))
+        if at % 4 == 0:
+            return body[: at // 8]
+        return body[: at // 8] + bytes([body[at // 8] ^ 1 << at % 8]) + body[at // 8 + 1 :]
+
+    def _held_back(self, source: int, to: int, after_us: int) -> int:
+        if self._rng.random() < self.weather.reorder:
+            after_us += self._rng.randrange(*REORDER_US)
+        arrives_us, before_us = self._clock.now_us + after_us, self._arrives_us.get((source, to), 0)
+        if arrives_us < before_us:
+            self.on_fault("reorder")
+        else:
+            self._arrives_us[source, to] = arrives_us
+        return after_us
 
     def delay_us(self) -> int:
         """One way, drawn."""
@@ -115,4 +166,22 @@ class Network:
         delay_us = weather.delay_us + (rng.randrange(weather.jitter_us) if weather.jitter_us else 0)
         if weather.tail and rng.random() < weather.tail:
             delay_us += rng.randrange(weather.tail_us)
+            self.on_fault("delay")
         return delay_us
+
+    def bandwidth_bps(self, source: int, to: int) -> int:
+        """Bytes a second between two machines."""
+        return self.slow.get((min(source, to), max(source, to)), GIGABIT)
+
+    def crossing_us(self, source: int, to: int, size: int) -> int:
+        """From now until so many bytes have left; on a slow wire after what was sent before, whatever it was."""
+        bps = self.bandwidth_bps(source, to)
+        took_us = size * 1_000_000 // bps
+        if bps == GIGABIT:
+            return took_us
+        self.on_fault("slow_link")
+        now_us = self._clock.now_us
+        leaves_us = max(self._free_us.get((source, to), 0), now_us) + took_us
+        if leaves_us - now_us <= QUEUE_US or size > 1_500:
+            self._free_us[source, to] = leaves_us
+        return leaves_us - now_us

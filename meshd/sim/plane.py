@@ -15,13 +15,14 @@ from meshd.config import MS, S
 from meshd.core import events
 from meshd.core.ids import Digest, NodeId, SegmentId
 from meshd.core.journey.effects import Carry, Compute, Effect, Finish, Hint, Keep, Pair, Release, Respond, Send
-from meshd.core.journey.frames import Forward, Frame, Leg
+from meshd.core.journey.frames import Answer, Forward, Frame, Leg
 from meshd.core.journey.hop import Backlog
 from meshd.core.journey.journey import Journey
 from meshd.core.view import Hold, State, View
 from meshd.sim.cluster import Cluster
 from meshd.sim.links import HANDSHAKE_DELAYS, SILENT_US
 from meshd.sim.machine import Machine
+from meshd.sim.workload import CROSSING_BYTES
 from meshd.wire.codec_frames import decode_frame, encode_frame
 
 Payload = tuple[tuple[Digest, int], ...]
@@ -29,8 +30,8 @@ AGAIN_US = 1 * S
 """A dial that failed is tried again after this."""
 HELD_UP_US = 20 * MS
 """How often what waits for a path, or for a stopped process, looks again."""
-OUTPUT = (4,)
-"""Sizes that frames claim: the simulated payload weighs nothing."""
+MEASURE_US = 10 * S
+"""Links are measured, and the control plane told, this often."""
 
 Watch = Callable[["Plane", Effect, Payload], None]
 
@@ -43,6 +44,8 @@ class _Link:
     closed: bool = False
     queues: dict[int, deque[tuple[bytes, Payload, int]]] = field(default_factory=dict)
     arrives_us: dict[int, int] = field(default_factory=dict)
+    left_us: dict[int, int] = field(default_factory=dict)
+    """Receiver → when what was sent last will have left."""
 
     def other(self, plane: "Plane") -> "Plane":
         return self.planes[1] if self.planes[0] is plane else self.planes[0]
@@ -61,11 +64,13 @@ class Planes:
 
     def watch(self, machine: Machine, input: events.Input, effects: list[events.Effect]) -> None:
         """After one step of one node: its plane sees the View that came of it."""
-        if not any(isinstance(effect, events.Publish) for effect in effects) or machine.view is None:
+        published = any(isinstance(effect, events.Publish) for effect in effects)
+        if not published or machine.view is None or machine.index >= len(self.cluster.machines):
             return
         plane = self.of.get(machine.index)
         if plane is None or not plane.alive:
             plane = self.of[machine.index] = Plane(self, machine)
+            self.cluster.clock.after(MEASURE_US, plane.measure)
         for node, member in machine.view.members.items():
             if member.state is State.ALIVE and node != machine.node_id:
                 self.dial(machine.index, self.cluster.by_id[node].index)
@@ -91,8 +96,11 @@ class Planes:
         return self._links.get((min(a, b), max(a, b)))
 
     def _passes(self, a: int, b: int) -> bool:
-        network, pair = self.cluster.network, (min(a, b), max(a, b))
-        return network.reaches(a, b) and network.reaches(b, a) and pair not in self.cluster.links.clogged
+        network = self.cluster.network
+        if clog := self.cluster.links.clogged.get((min(a, b), max(a, b))):
+            network.on_fault(clog)
+            return False
+        return network.reaches(a, b) and network.reaches(b, a)
 
     def dial(self, a: int, b: int) -> None:
         """Open a link unless there is one."""
@@ -132,12 +140,21 @@ class Planes:
         link = None if to is None else self.link(source.machine.index, to.index)
         if to is None or link is None or source not in link.planes:
             return False
-        clock = self.cluster.clock
-        link.queues.setdefault(to.index, deque()).append((encode_frame(frame), payload, clock.now_us))
-        at_us = max(link.arrives_us.get(to.index, 0) + 1, clock.now_us + self.delay_us())
+        clock, data = self.cluster.clock, encode_frame(frame)
+        link.queues.setdefault(to.index, deque()).append((data, payload, clock.now_us))
+        size = len(data) + (sum(frame.sizes) if isinstance(frame, Forward | Answer) else 0)
+        left_us = clock.now_us + self.cluster.network.crossing_us(source.machine.index, to.index, size)
+        link.left_us[to.index] = left_us
+        at_us = max(link.arrives_us.get(to.index, 0) + 1, left_us + self.delay_us())
         link.arrives_us[to.index] = at_us
         clock.at(at_us, self._arrive, link, source)
         return True
+
+    def leaves_in_us(self, source: "Plane", peer: NodeId) -> int:
+        """From now until what was sent last to `peer` has left."""
+        to = self.cluster.by_id[peer].index
+        link = self.link(source.machine.index, to)
+        return 0 if link is None else max(0, link.left_us.get(to, 0) - self.cluster.clock.now_us)
 
     def _arrive(self, link: _Link, source: "Plane") -> None:
         """The first that waits arrives, or waits on: for the path (TCP sends again), or for its receiver."""
@@ -168,6 +185,8 @@ class Plane:
         self._seen: View | None = machine.view
         self._free_us = 0
         self._kept: dict[Leg, Payload] = {}
+        self._leaves_us: dict[Leg, int] = {}
+        """Kept payloads that were sent: when the last byte leaves, by this machine's clock."""
         self._alarm_us: int | None = None
         self.journey = Journey(self._view, self._backlog, self)
 
@@ -192,23 +211,38 @@ class Plane:
                 return Backlog(max(0, self._free_us - self.now_us), batch * holding.measured_us)
         return None
 
-    # Wire: frames leave at once, and nobody measured anything yet.
+    # ------------------------------------------------------------ wire
 
     def left_us(self, leg: Leg) -> int:
         """See `Wire`."""
-        return 0
+        at_us = self._leaves_us.get(leg, 0)
+        return at_us if at_us <= self.now_us else 0
 
     def progress_us(self, leg: Leg) -> int:
-        """See `Wire`."""
-        return 0
+        """See `Wire`: a slow wire carries all the time, so until it left, bytes left just now."""
+        return min(self._leaves_us.get(leg, 0), self.now_us)
 
     def rtt_us(self, peer: NodeId) -> int:
         """See `Wire`."""
-        return 0
+        weather = self.planes.cluster.network.weather
+        return 2 * weather.delay_us + weather.jitter_us
 
     def bandwidth_bps(self, peer: NodeId) -> int:
         """See `Wire`."""
-        return 0
+        cluster = self.planes.cluster
+        return cluster.network.bandwidth_bps(self.machine.index, cluster.by_id[peer].index)
+
+    def measure(self) -> None:
+        """Tell the control plane of every link, again and again."""
+        if not self.alive:
+            return
+        cluster = self.planes.cluster
+        for other in cluster.machines:
+            if other is not self.machine and self.planes.link(self.machine.index, other.index) is not None:
+                peer = other.node_id
+                measured = events.LinkMeasured(peer, self.rtt_us(peer), 8 * self.bandwidth_bps(peer))
+                self.machine.give_in(0, measured)
+        cluster.clock.after(MEASURE_US, self.measure)
 
     # ------------------------------------------------------------ effects
 
@@ -230,8 +264,11 @@ class Plane:
                 self._kept[leg] = payload
             case Release(leg):
                 self._kept.pop(leg, None)
+                self._leaves_us.pop(leg, None)
             case Carry(peer, forward):
-                if not self.planes.send(self, peer, forward, self._kept.get(forward.leg, ())):
+                if self.planes.send(self, peer, forward, self._kept.get(forward.leg, ())):
+                    self._leaves_us[forward.leg] = self.now_us + self.planes.leaves_in_us(self, peer)
+                else:
                     self.perform(self.journey.unsent(peer, forward.leg, self.now_us))
             case Compute(forward, _, _, cost_us, local):
                 value = self._kept.pop(forward.leg, ()) if local else payload
@@ -254,7 +291,9 @@ class Plane:
             return
         done: Forward = compute.forward
         spent = replace(done.spent, compute_us=done.spent.compute_us + compute.cost_us)
-        self.perform(self.journey.computed(compute, OUTPUT, spent, self.now_us), (*value, (done.plan, done.segment)))
+        self.perform(
+            self.journey.computed(compute, (CROSSING_BYTES,), spent, self.now_us), (*value, (done.plan, done.segment))
+        )
 
     def _set_alarm(self) -> None:
         due_us = self.journey.next_due_us()

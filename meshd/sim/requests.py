@@ -18,6 +18,7 @@ from meshd.sim.checkers import BrokenError
 from meshd.sim.machine import Machine
 from meshd.sim.meter import quantile
 from meshd.sim.plane import Payload, Plane, Planes
+from meshd.sim.workload import CROSSING_BYTES
 
 EVERY_US = 50 * MS
 DISTURBED_US = 5 * MS
@@ -73,7 +74,7 @@ class Requests:
         plane = able[rng.randrange(len(able))]
         id = RequestId(plane.me, plane.machine.boot, self.sent)
         self._started[id] = cluster.clock.now_us
-        plane.perform(plane.journey.enter(id, name, 1, (4,), DEADLINE_US, plane.now_us))
+        plane.perform(plane.journey.enter(id, name, 1, (CROSSING_BYTES,), DEADLINE_US, plane.now_us))
 
     def stop(self) -> None:
         """Count those whose entry is gone; nobody else is left once the deadline has passed."""

@@ -13,7 +13,7 @@ from meshd.errors import MisuseError
 from meshd.sim.checkers import BrokenError, Checkers
 from meshd.sim.checkers_intent import IntentCheckers
 from meshd.sim.cluster import Cluster
-from meshd.sim.faults import FAULTS, Course, calm
+from meshd.sim.faults import FAULTS, NEED_DEPLOYMENTS, Course
 from meshd.sim.meter import Meter
 from meshd.sim.plane import Planes
 from meshd.sim.requests import Requests
@@ -46,6 +46,9 @@ class Options:
         unknown = sorted(set(self.faults) - set(FAULTS))
         if unknown:
             raise MisuseError(f"no fault is called {unknown[0]}; there are {', '.join(sorted(FAULTS))}")
+        idle = [name for name in NEED_DEPLOYMENTS if name in self.faults]
+        if idle and not self.deployments:
+            raise MisuseError(f"the fault {idle[0]} strikes deployments: give --deployments 1 or more")
         if self.profile not in PROFILES:
             raise MisuseError(f"no profile is called {self.profile}; there are {', '.join(sorted(PROFILES))}")
         if not 2 <= self.nodes <= 10_000:
@@ -128,13 +131,15 @@ def _phases(options: Options, outcome: Outcome) -> None:
         outcome.requests.start()
         cluster.run_for(TRAFFIC_CALM_US)
         outcome.requests.is_calm = False
-    outcome.course = course = Course(cluster, cluster.clock.now_us + int(options.minutes * MINUTE))
+    until_us = cluster.clock.now_us + int(options.minutes * MINUTE)
+    outcome.course = course = Course(cluster, until_us, outcome.workload)
+    cluster.on_fault = course.count
     for name, value in options.faults.items():
         FAULTS[name](course, value)
     cluster.clock.run_until(course.until_us)
     outcome.missing = [name for name in options.faults if not course.happened[name]]
 
-    calm(course)
+    course.calm()
     outcome.requests.running = False
     cluster.run_for(CALM_US)
     outcome.requests.stop()

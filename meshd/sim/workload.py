@@ -4,6 +4,7 @@ Rule: the models lie on a few disks at the start, as if pushed; everything after
 """
 
 import hashlib
+from functools import partial
 from random import Random
 
 from meshd.config import MIB, S
@@ -17,8 +18,10 @@ from meshd.sim.machine import Machine
 
 LAYERS = 12
 LAYER_BYTES = 10 * MIB
-WORK = 20_000_000
-"""Multiply-accumulates a layer: 10 to 40 ms on the boards there are."""
+WORK = 400_000
+"""Multiply-accumulates a layer: 0.2 to 0.8 ms on the boards there are, so that they keep up with the requests."""
+CROSSING_BYTES = 20_000
+"""Of the input, and of what crosses each cut: 20 requests a second fit through 5 Mbit/s."""
 RATES = (500_000_000, 1_000_000_000, 2_000_000_000)
 PUSHED_TO = 2
 
@@ -37,23 +40,38 @@ class Workload:
     def prepare(self) -> None:
         """Give every machine its measure, and some the models."""
         for machine in self.cluster.machines:
-            # Room for two thirds of one model, and as much for each further deployment a node has to share in.
-            memory = LAYERS * LAYER_BYTES * (2 + len(self.names)) // 3
+            # Room for two thirds of one model, and as much for each further deployment a node has to share in; in a mesh
+            # of few for half again what two copies of everything take.
+            names, nodes = len(self.names), len(self.cluster.machines)
+            memory = LAYERS * LAYER_BYTES * max(nodes * (2 + names), 9 * names) // (3 * nodes)
             rates = (("dense", self._rng.choice(RATES)),)
             machine.shelf.capacity = Capacity(memory, memory, rates, host=f"host-{machine.index}")
             machine.shelf.solve = solve
+            machine.shelf.measured_us = partial(_measured_us, rates)
         for n, name in enumerate(self.names):
             for k in range(PUSHED_TO):
                 self.cluster.machines[(n + k) % len(self.cluster.machines)].shelf.models.add(self.model(name))
 
     def deploy(self) -> None:
         """Ask for all of them, each at a node that is up."""
-        layers = (LayerCost((("dense", WORK),), LAYER_BYTES, LAYER_BYTES, 50_000),) * LAYERS
-        crossings = ((("t", "float32"),),) * (LAYERS - 1)
         for name in self.names:
-            command = events.Deploy(name, self.model(name), layers, crossings, 50_000, Policy())
-            machine = self._rng.choice(self.cluster.up)
-            machine.operate(command)
+            self._deploy(name, self._rng.choice(self.cluster.up), Policy())
+
+    def deploy_again(self, rng: Random, machine: Machine | None = None, name: str | None = None) -> bool:
+        """Ask for one in another shape, at some node; False if none is up."""
+        up = self.cluster.up
+        if machine is None and up:
+            machine = up[rng.randrange(len(up))]
+        if machine is None or not machine.up:
+            return False
+        name = name or self.names[rng.randrange(len(self.names))]
+        self._deploy(name, machine, Policy(segments_min=rng.randrange(1, 5)))
+        return True
+
+    def _deploy(self, name: str, machine: Machine, policy: Policy) -> None:
+        layers = (LayerCost((("dense", WORK),), LAYER_BYTES, LAYER_BYTES, CROSSING_BYTES),) * LAYERS
+        crossings = ((("t", "float32"),),) * (LAYERS - 1)
+        machine.operate(events.Deploy(name, self.model(name), layers, crossings, CROSSING_BYTES, policy))
 
     # ------------------------------------------------------------ knowing
 
@@ -102,3 +120,9 @@ class Workload:
 
 REST_US = 200 * S
 """After the faults: a failed load's patience (70 s and more), twice, and the way to a plan."""
+
+
+def _measured_us(rates: tuple[tuple[str, int], ...], load: events.Load) -> int:
+    """What one item takes on a board, as measured when the segment was warmed."""
+    span = load.plan.segments[load.segment.index]
+    return max(1, (span.end - span.start) * WORK * 1_000_000 // dict(rates)["dense"])
