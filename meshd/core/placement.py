@@ -18,6 +18,7 @@ balancing algorithms for 1D partitioning", JPDC 2004; the cost of boards and lin
 """
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from meshd.core.ids import NodeId
 from meshd.core.placement_cost import GIGABIT, Chain, Kept, Problem, Site, Tables
@@ -117,6 +118,10 @@ def _repaired(problem: Problem) -> Solution | Infeasible:
             need = min((tables.need(i, start, end) for i in range(len(tables.sites))), default=0)
             return Infeasible(f"layers [{start}, {end}) need {need} bytes and no live node has as much left")
     chain: Chain = [(nodes[0], start, end) for (start, end), nodes in zip(segments, succession, strict=True)]
+    for (one, _, end), (other, _, _) in pairwise(chain):
+        if tables.cut_off(one, other):
+            ids = (tables.sites[one].node, tables.sites[other].node)
+            return Infeasible(f"{ids[0]} and {ids[1]}, on both sides of the cut at {end}, cannot open a link to each other")
     return _described(tables, chain, succession, exhaustive=False)
 
 

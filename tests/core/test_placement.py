@@ -209,6 +209,16 @@ def test_nodes_that_cannot_reach_each_other_are_not_neighbours() -> None:
         assert {s.succession[0] for s in found.stages} != {NodeId("a"), NodeId("b")}
 
 
+def test_a_repair_does_not_keep_owners_that_cannot_reach_each_other() -> None:
+    a, b, c = (NodeId(name) for name in "abc")
+    sites = (_board("a", 40, held=((0, 2),)), _board("b", 40, held=((2, 4),)), _board("c", 40))
+    kept = (Kept(0, 2, (a,)), Kept(2, 4, (b,)))
+    assert isinstance(solve(_four(*sites, replicas=2, kept=kept)), Solution)
+    apart = solve(_four(*sites, replicas=2, kept=kept, unreachable=((a, b),)))
+    assert isinstance(apart, Infeasible)
+    assert "cannot open a link" in apart.reason
+
+
 @pytest.mark.parametrize(
     ("problem", "words"),
     [
