@@ -45,7 +45,7 @@ def test_each_kind_of_fault_that_is_wanted_has_its_names() -> None:
 def test_every_fault_really_happens_and_breaks_nothing(room: object) -> None:
     names = [name for name, fault in FAULTS.items() if getattr(room, name, None) is fault]
     for chosen in (names[::2], names[1::2]):
-        outcome = run(Options(4, 1, 2, dict.fromkeys(chosen, 0.0), deployments=1))
+        outcome = run(Options(4, 0.7, 2, dict.fromkeys(chosen, 0.0), deployments=1))
         assert outcome.missing == []
         assert outcome.broken == []
 
