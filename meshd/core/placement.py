@@ -121,7 +121,9 @@ def _repaired(problem: Problem) -> Solution | Infeasible:
     for (one, _, end), (other, _, _) in pairwise(chain):
         if tables.cut_off(one, other):
             ids = (tables.sites[one].node, tables.sites[other].node)
-            return Infeasible(f"{ids[0]} and {ids[1]}, on both sides of the cut at {end}, cannot open a link to each other")
+            return Infeasible(
+                f"{ids[0]} and {ids[1]}, on both sides of the cut at {end}, cannot open a link to each other"
+            )
     return _described(tables, chain, succession, exhaustive=False)
 
 

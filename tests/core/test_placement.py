@@ -210,7 +210,7 @@ def test_nodes_that_cannot_reach_each_other_are_not_neighbours() -> None:
 
 
 def test_a_repair_does_not_keep_owners_that_cannot_reach_each_other() -> None:
-    a, b, c = (NodeId(name) for name in "abc")
+    a, b = NodeId("a"), NodeId("b")
     sites = (_board("a", 40, held=((0, 2),)), _board("b", 40, held=((2, 4),)), _board("c", 40))
     kept = (Kept(0, 2, (a,)), Kept(2, 4, (b,)))
     assert isinstance(solve(_four(*sites, replicas=2, kept=kept)), Solution)
