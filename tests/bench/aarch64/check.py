@@ -48,7 +48,31 @@ def main(count: int) -> None:
         print(f"{time.monotonic() - begun:6.1f} s  {seed:3} {kernel.name}", flush=True)
     assert families >= {"binary", "sparse", "dense", "int8", "other"}, families
     look()
+    stored_forms(begun)
     print("equal, all of them")
+
+
+def stored_forms(begun: float) -> None:
+    """Weights of every storage, and N:M patterns, bit for bit as the same numbers in a dense float32 matrix or in planes."""
+    from meshd.kernels import convolution, packing, tiles
+    from meshd.kernels.forms import Form
+    from meshd.kernels.kernel import Tail
+
+    rng = np.random.default_rng(0)
+    matrix = rng.integers(-100, 100, (77, 66)) * (np.arange(66) % 2)
+    rows = rng.standard_normal((5, 66, 1, 1)).astype(np.float32)
+    expected = run(packing.pack(matrix.astype(np.float32), Tail(), Form(0)), rows)
+    filters = rng.integers(-100, 100, (19, 5, 3, 3))
+    images = rng.standard_normal((2, 5, 9, 11)).astype(np.float32)
+    window, tile = convolution.Window(9, 11, (3, 3), (1, 1), (1, 1, 1, 1), (1, 1), 1), tiles.plane_tiles()[1]
+    planes = run(convolution.pack(filters.astype(np.float32), window, Tail(), 0, None, tile, "float32"), images)
+    for storage in ("float16", "int8"):
+        made = [packing.pack(matrix.astype(storage), Tail(), f) for f in (Form(16, storage), Form(0, storage, 4))]
+        for kernel in made:
+            np.testing.assert_array_equal(run(kernel, rows), expected, kernel.name)
+        kernel = convolution.pack(filters.astype(storage), window, Tail(), 0, None, tile)
+        np.testing.assert_array_equal(run(kernel, images), planes, kernel.name)
+        print(f"{time.monotonic() - begun:6.1f} s  {storage}", flush=True)
 
 
 def look() -> None:
@@ -57,7 +81,7 @@ def look() -> None:
 
     code = "\n".join(binary.binary_layer(6).inspect_asm().values())
     tile = tiles.plane_tiles()[1]
-    more = "\n".join(planes.block_convolution(tile.rows, tile.lanes, tile.narrow).inspect_asm().values())
+    more = "\n".join(planes.block_convolution(tile.rows, tile.lanes, tile.narrow, "float32").inspect_asm().values())
     if platform.machine() == "aarch64":
         assert "\tcnt\t" in code, "no cnt in the binary kernel"
         assert "\tfmla\t" in more, "no fmla in the convolution"
