@@ -24,6 +24,8 @@ if [ ! -d "$folder/system/site/numba" ]; then
     --platform manylinux_2_27_aarch64 --platform manylinux2014_aarch64 -d "$folder/wheels" numba llvmlite numpy
   for wheel in "$folder"/wheels/*.whl; do python3 -m zipfile -e "$wheel" "$folder/system/site"; done
 fi
+# Compiled anew: of code from a cache nothing can be inspected.
+rm -rf "$folder/kernels"
 cd "$here"
 MESHD_CACHE_DIR="$folder/kernels" OMP_NUM_THREADS=1 PYTHONPATH="$folder/system/site:$here" \
   qemu-aarch64 -L "$folder/system" "$folder/system/usr/bin/python3.11" -m tests.bench.aarch64.check "$kernels"
