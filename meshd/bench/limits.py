@@ -35,29 +35,31 @@ KIB = 1024
 FLOATS, WORDS = REGISTER_BYTES // 4, REGISTER_BYTES // 8
 CHAINS = 12
 """Independent additions in flight: more than any latency times throughput."""
-COUNTS = 6
-PAIR = 2 * WORDS
+COUNTS = 6 if this_machine().registers == 32 else 2
+"""As the binary kernels have it: what fits the registers."""
+PAIR, WIDE = 2 * WORDS, 2 * FLOATS
 READ = 8 * WORDS
 
 
 @jit(F4, INT)
 def fma_loop(x, count):
     """`count` steps of 12 chains of fma."""
-    acc, a = splat(CHAINS, FLOATS, np.float32(0)), load(FLOATS, x, 0)
-    b = column(CHAINS, FLOATS, x, 0, 1)
+    # Every chain begins with a number of its own, or the compiler would compute one for all.
+    acc, a, b = column(CHAINS, FLOATS, x, 0, 1), load(FLOATS, x, 0), load(FLOATS, x, 1)
     for _ in range(count):
         acc = fma(b, a, acc)
     store_rows(x, 64, FLOATS, CHAINS, acc)
 
 
-@jit(U1, I4, INT)
-def dot_loop(x, w, count):
-    """`count` steps of 12 chains of byte dot products."""
-    acc, b = splat(CHAINS, FLOATS, np.int32(0)), load(FLOATS, w, 0)
-    starts = splat(CHAINS, 1, np.int64(0))
+@jit(U1, I4, I8, INT)
+def dot_loop(x, w, places, count):
+    """`count` steps of a tile like that of the int8 kernels, of byte dot products."""
+    acc, b = splat(COUNTS, WIDE, np.int32(0)), load(WIDE, w, 0)
+    # Every row has bytes of its own, as in `count_loop`.
+    starts = load_rows(COUNTS, 1, places, 0, 1)
     for k in range(count):
         acc = dot_octets(acc, x, starts, 4 * (k & 15), b)
-    store_rows(w, 64, FLOATS, CHAINS, acc)
+    store_rows(w, 64, WIDE, COUNTS, acc)
 
 
 @jit(U8, I8, INT)
@@ -122,11 +124,11 @@ def median_s(work: Callable[[], None], least_s: float = 0.002) -> float:
 def measure() -> Limits:
     """All of them; about a second."""
     steps = 100_000
-    floats, octets = np.zeros(64 + CHAINS * FLOATS, np.float32), np.ones(256, np.uint8)
+    floats, octets = np.zeros(64 + CHAINS * FLOATS, np.float32), np.ones(64 * (COUNTS + 1), np.uint8)
     numbers, words = np.ones(64 + CHAINS * FLOATS, np.int32), np.ones(64 + 2 * COUNTS * WORDS, np.uint64)
     places = np.arange(COUNTS, dtype=np.int64)
     fmas = CHAINS * FLOATS * steps / median_s(lambda: fma_loop(floats, steps))
-    dots = CHAINS * 4 * FLOATS * steps / median_s(lambda: dot_loop(octets, numbers, steps))
+    dots = COUNTS * 4 * WIDE * steps / median_s(lambda: dot_loop(octets, numbers, 64 * places, steps))
     counts = COUNTS * 2 * WORDS * 64 * steps / median_s(lambda: count_loop(words, places, steps))
     return Limits(fmas / 1e9, dots / 1e9, counts / 1e9, *(_bandwidth(size) for size in SIZES))
 

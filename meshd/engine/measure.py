@@ -52,11 +52,12 @@ def rates() -> Rates:
 
 
 def forms() -> None:
-    """Measure how fast each form of a sparse layer is here, so that later processes choose by that."""
+    """Measure which tiles, and how fast each form of a sparse layer is here, so that later processes choose by that."""
     if registry.compiled():
-        from meshd.kernels.forms import measure
+        from meshd.kernels import forms, tile_rates
 
-        measure()
+        tile_rates.measure()
+        forms.measure()
 
 
 def _seconds(segment: Segment) -> float:

@@ -12,9 +12,9 @@ from meshd.kernels.convolution import Window
 from meshd.kernels.kernel import Flat, Kernel, Tail
 from meshd.kernels.layout import Bits, Floats, Layout, Planes
 from meshd.kernels.strips import place
+from meshd.kernels.tiles import binary_rows
 
 Longs = NDArray[np.int64]
-BINARY_ROWS = 6
 NEVER = 1 << 30
 """A count no layer reaches, and a base no count brings below zero."""
 
@@ -38,7 +38,8 @@ class BinaryLayer(Kernel):
         assert self.weight is not None
         assert isinstance(self.input_layout, Bits)
         self.writes_any = self.window is not None
-        self.scratch_size = BINARY_ROWS * LANES
+        self._many_rows = binary_rows()
+        self.scratch_size = self._many_rows * LANES
         outputs, inner, kh, kw = self.weight.shape
         source, groups = self.input_layout, self.window.groups if self.window else 1
         taps = kh * kw
@@ -58,7 +59,7 @@ class BinaryLayer(Kernel):
         self._masks = _NO_WORDS if masks is None else np.ascontiguousarray(masks.transpose(0, 2, 3, 1)).ravel()
         tap = self.window.taps(source, source.words) if self.window else np.zeros(1, np.int64)
         self._offset = (tap[:, None] + np.arange(packed.shape[3])).astype(np.int32).ravel()
-        in_rows = np.arange(BINARY_ROWS, dtype=np.int64) * source.words
+        in_rows = np.arange(self._many_rows, dtype=np.int64) * source.words
         self._starts = self.window.starts(source, source.words) if self.window else in_rows
         padded = np.zeros((2, self._threshold.shape[1]), np.float32)
         padded[0] = 1
@@ -88,7 +89,7 @@ class BinaryLayer(Kernel):
         )
         self.resident_bytes = sum(array.nbytes for array in arrays)
         masked = masks is not None
-        self._one, self._many = binary_layer(1, masked), binary_layer(BINARY_ROWS, masked)
+        self._one, self._many = binary_layer(1, masked), binary_layer(self._many_rows, masked)
         self._plan()
 
     def _bases(self, padded: int) -> tuple[NDArray[np.int32], Longs]:
@@ -98,7 +99,7 @@ class BinaryLayer(Kernel):
         base = np.full((1, padded), NEVER, np.int32)
         base[0, :outputs] = self._bits
         if self.window is None:
-            return base, np.zeros(BINARY_ROWS, np.int64)
+            return base, np.zeros(self._many_rows, np.int64)
         oh, ow = self.window.out
         if self.pad_sign:
             return base, np.zeros(oh * ow, np.int64)
@@ -154,7 +155,7 @@ class BinaryLayer(Kernel):
         window = self.window
         positions = window.out[0] * window.out[1] if window else 0
         octets_a_row = 8 * to.words if isinstance(to, Bits) else 0
-        self._targets = self._sources = np.arange(BINARY_ROWS, dtype=np.int64) * octets_a_row
+        self._targets = self._sources = np.arange(self._many_rows, dtype=np.int64) * octets_a_row
         if window:
             self._targets = window.targets(to) * (8 if isinstance(to, Bits) else 1)
             self._sources = window.targets(self.residual_layout)
@@ -170,7 +171,7 @@ class BinaryLayer(Kernel):
         self._fill = to.fill if isinstance(to, Planes) else 0.0
 
     def _rows(self, rows: int) -> int:
-        return BINARY_ROWS if (self._work.positions if self.window else rows) >= BINARY_ROWS else 1
+        return self._many_rows if (self._work.positions if self.window else rows) >= self._many_rows else 1
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: images times panels of outputs times spans of positions."""

@@ -11,7 +11,6 @@ be halves may be stored as halves, and why int8 is only for weights that come as
 
 import json
 import math
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,10 +20,9 @@ import numpy as np
 from meshd.kernels import tiles
 from meshd.kernels.kernel import Kernel, Tail
 from meshd.kernels.layout import Floats, Weights
+from meshd.kernels.timing import rate
 
 FILE = "forms.json"
-SPEND_S = 0.03
-"""For each form: thousands of runs of ten microseconds, the best of which no neighbour disturbed."""
 PERIODS = (4, 8)
 """Of N:M patterns."""
 
@@ -67,8 +65,8 @@ def product_forms(storage: str) -> list[Form]:
 def default_rates() -> dict[str, float]:
     """Rates where nothing was measured: of one Zen 4 core, or of its halves."""
     found = {f"conv.{tile.rows}": tile.rate for tile in tiles.plane_tiles()}
-    found |= {f"product.{lanes}": rate for lanes, rate in tiles.MATVEC_RATES.items()}
-    return found | {f"product.n:{period}": rate for period, rate in tiles.PERIOD_RATES.items()}
+    found |= {f"product.{lanes}": fast for lanes, fast in tiles.MATVEC_RATES.items()}
+    return found | {f"product.n:{period}": fast for period, fast in tiles.PERIOD_RATES.items()}
 
 
 @cache
@@ -78,11 +76,11 @@ def rates() -> dict[str, float]:
     kept = _kept(path, base) if path else {}
     base |= {name: kept[name] for name in base if kept}
     smaller = {
-        f"{name}.{storage}": rate * next(ratio for start, ratio in ratios.items() if name.startswith(start))
+        f"{name}.{storage}": fast * next(ratio for start, ratio in ratios.items() if name.startswith(start))
         for storage, ratios in tiles.STORED_RATES.items()
-        for name, rate in base.items()
+        for name, fast in base.items()
     }
-    return base | {name: kept.get(name, rate) for name, rate in smaller.items()}
+    return base | {name: kept.get(name, fast) for name, fast in smaller.items()}
 
 
 def _kept(path: Path, base: dict[str, float]) -> dict[str, float]:
@@ -145,14 +143,7 @@ def _rate(name: str) -> float:
         if period:
             weight *= np.arange(shape[1]) % 2
         kernel = packing.pack(_as(weight, form.storage), Tail(), form)
-    x, out = kernel.input_layout.empty(), kernel.output_layout.empty()
-    scratch, last = np.zeros(kernel.scratch_size, np.float32), kernel.tiles(1)
-    best, end = math.inf, time.perf_counter() + SPEND_S
-    while time.perf_counter() < end:
-        begun = time.perf_counter()
-        kernel.run(x, out, None, scratch, 1, 0, last)
-        best = min(best, time.perf_counter() - begun)
-    return kernel.macs / best / 1e9
+    return rate(kernel)
 
 
 def _as(weight: Floats, storage: str) -> Weights:

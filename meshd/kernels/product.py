@@ -10,7 +10,7 @@ from meshd.kernels.forms import stored
 from meshd.kernels.kernel import Flat, Kernel, Tail
 from meshd.kernels.layout import Bits, Weights
 from meshd.kernels.matrices import SPAN, Work, dense_product, sparse_product
-from meshd.kernels.tiles import PANEL, PRODUCT_ROWS, product_lanes, sparse_rows
+from meshd.kernels.tiles import PANEL, product_tile, sparse_rows
 
 NARROW = 16
 _NO_FLOATS, _NO_WORDS = np.zeros(1, np.float32), np.zeros(1, np.uint64)
@@ -68,22 +68,23 @@ class DenseProduct(Product):
         self._edge, self._narrow = edge, narrow
         self.weight = None
         self.resident_bytes += self._value.nbytes + self._rest.nbytes
+        self._rows, self._lanes = product_tile()
         self._one, self._many = (
             (
                 dense_product(rows, lanes, PANEL, self.storage),
                 dense_product(rows, NARROW, NARROW, self.storage) if narrow else None,
             )
-            for rows, lanes in ((1, PANEL), (PRODUCT_ROWS, product_lanes()))
+            for rows, lanes in ((1, PANEL), (self._rows, self._lanes))
         )
         self._works = (self._work(0), self._work(edge))
 
     def _cut(self, rows: int) -> tuple[int, int]:
         """Tiles in wide panels, and in all."""
-        if rows < PRODUCT_ROWS:
+        if rows < self._rows:
             wide = self._edge // PANEL * rows
             return wide, wide + self._narrow * rows
-        groups = -(-rows // PRODUCT_ROWS)
-        wide = self._edge // product_lanes() * groups
+        groups = -(-rows // self._rows)
+        wide = self._edge // self._lanes * groups
         return wide, wide + self._narrow * groups
 
     def tiles(self, rows: int) -> int:
@@ -94,7 +95,7 @@ class DenseProduct(Product):
         """See `Kernel.run`."""
         floats, words, added = self._outs(out, residual)
         wide, _ = self._cut(rows)
-        kernels: tuple[Any, Any] = self._one if rows < PRODUCT_ROWS else self._many
+        kernels: tuple[Any, Any] = self._one if rows < self._rows else self._many
         low, high = self.tail.low, self.tail.high
         if first < wide:
             kernels[0](

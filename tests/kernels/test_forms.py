@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshd.kernels import forms, registry
+from meshd.kernels import forms, registry, timing
 
 pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
 
@@ -23,7 +23,7 @@ def kept(tmp_path: Path, monkeypatch: Any) -> Any:
 
 
 def test_measured_rates_are_kept_and_decide(kept: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(forms, "SPEND_S", 0.001)
+    monkeypatch.setattr(timing, "SPEND_S", 0.001)
     assert forms.rates().items() > forms.default_rates().items()
     measured = forms.measure()
     assert measured == json.loads(kept.read_text())
