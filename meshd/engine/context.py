@@ -7,6 +7,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from meshd.model.graph import Graph, Operation, TensorType
+from meshd.model.quantised import QuantisedLayers, quantised_layers
 from meshd.model.structure import pads_with_one, sign_tensors
 
 Array = NDArray[Any]
@@ -23,6 +24,7 @@ class Context:
     writer: dict[str, int] = field(init=False)
     signs: set[str] = field(init=False)
     pitches: dict[tuple[int, int], int] = field(init=False)
+    quantised: QuantisedLayers = field(init=False)
 
     def __post_init__(self) -> None:
         graph = self.graph
@@ -35,6 +37,7 @@ class Context:
             self.readers.setdefault(p.name, []).append(len(graph.operations))
         self.signs = sign_tensors(graph.operations)
         self.pitches = self._pitches()
+        self.quantised = quantised_layers(graph)
 
     def _pitches(self) -> dict[tuple[int, int], int]:
         """Elements from row to row of planes of each size: one number for all convolutions there, so that they pass planes on."""

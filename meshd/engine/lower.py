@@ -6,7 +6,7 @@ Rule 2: an operation joins the tail of the kernel before it only where nobody el
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from meshd.engine.context import Context
 from meshd.engine.operators import ROWS, Call
+from meshd.engine.octets import OctetSteps
 from meshd.engine.packed import Packer
+from meshd.engine.quantised import Quantised, real
 from meshd.engine.step import ArrayStep, Form, KernelStep, PlaneStep, Rename, Step
 from meshd.kernels import registry
-from meshd.model.graph import Graph, Operation, TensorType
+from meshd.model.graph import Graph, Operation, TensorType, Weight
 
 Array = NDArray[Any]
 
@@ -76,25 +78,57 @@ class Lowering:
     graph: Graph
     constants: Mapping[str, Array]
     context: Context = field(init=False)
+    inner: dict[str, TensorType] = field(default_factory=dict)
+    """Tensors that steps pass each other and no graph knows."""
 
     def __post_init__(self) -> None:
         self.context = Context(self.graph, self.constants)
+
+    @property
+    def types(self) -> dict[str, TensorType]:
+        """Of all tensors of the steps made so far."""
+        return {**self.graph.tensors, **self.inner}
 
     def layer(self, index: int, first: int, last: int) -> list[Step]:
         """Steps of operations `[first, last)`, in order."""
         placed: list[tuple[int, Step]] = []
         done: set[int] = set()
+        placed.extend(Quantised(self.context, index, first, last, done, self.inner).layers())
+        self._dequantise(first, last, done)
+        octets = OctetSteps(self.context, index, first, last, done)
         packer = Packer(self.context)
         for i in range(first, last):
             if i in done or self.context.absorbed(i, last):
                 continue
             o = self.graph.operations[i]
-            at, step = packer.lower(index, i, last, done) or (i, self._planes(index, o) or self._plain(index, o))
+            at, step = (
+                packer.lower(index, i, last, done)
+                or octets.lower(i)
+                or (i, self._planes(index, o) or self._plain(index, o))
+            )
             pad = self.context.writer.get(o.inputs[0], -1)
             if not isinstance(step, KernelStep) and first <= pad < i and self.context.absorbed(pad, last):
                 placed.append((pad, self._plain(index, self.graph.operations[pad])))  # No kernel took it in after all.
             placed.append((at, step))
         return [step for _, step in sorted(placed, key=lambda p: p[0])]
+
+    def _dequantise(self, first: int, last: int, done: set[int]) -> None:
+        """Weights in 8 bits that no kernel of bytes took are weights in floats."""
+        graph, found = self.graph, {}
+        for i in range(first, last):
+            o = graph.operations[i]
+            if i not in done and o.op == "DequantizeLinear" and all(n in self.constants for n in o.inputs if n):
+                found[o.outputs[0]] = real(self.context, o)
+                done.add(i)
+        if not found:
+            return
+        weights, tensors = dict(graph.weights), dict(graph.tensors)
+        for name, array in found.items():
+            t = tensors.pop(name)
+            weights[name] = Weight(name, TensorType(t.dtype, t.item), "", 0)
+            self.constants = {**self.constants, name: array}
+        self.graph = replace(graph, weights=weights, tensors=tensors)
+        self.context = Context(self.graph, self.constants)
 
     # What NumPy computes.
 

@@ -20,6 +20,29 @@ Make = Callable[[Layout | None], Kernel]
 """Makes a kernel, to read a given layout if it can."""
 
 
+def kernel_step(
+    name: str, layer: int, make: Make | Kernel, x: str, out: str, residual: str = "", rows: int = 1
+) -> KernelStep:
+    """A kernel, or what makes it, as a step from tensor `x` to tensor `out`."""
+    kernel = make if isinstance(make, Kernel) else make(None)
+    return KernelStep(
+        name,
+        layer,
+        [],
+        [],
+        family=kernel.family if kernel.family != "other" else "memory",
+        resident_bytes=kernel.resident_bytes,
+        macs=kernel.macs * rows,
+        scratch_size=kernel.scratch_size,
+        kernel=kernel,
+        x=x,
+        out=out,
+        residual=residual,
+        rows=rows,
+        adapt=None if isinstance(make, Kernel) else make,
+    )
+
+
 @dataclass(slots=True)
 class Packer:
     """Makes kernels of one graph's operations."""
@@ -40,7 +63,7 @@ class Packer:
             tail = Fusion(self.context, i, last, bends=self._bends(o))
             if o.op in {"Conv", "Gemm"}:
                 tail.grow()
-            step = make(layer, o, tail)
+            step: Step | None = make(layer, o, tail)
         except MisuseError:
             return None  # NumPy has what the kernels refuse.
         if step is None:
@@ -58,36 +81,20 @@ class Packer:
         return o.attributes["group"] == 1 and seen == window and not any(o.attributes["pads"])  # type: ignore[arg-type]
 
     def _step(self, layer: int, o: Operation, make: Make | Kernel, x: str, tail: Fusion, rows: int = 1) -> Step:
-        kernel = make if isinstance(make, Kernel) else make(None)
-        return KernelStep(
-            o.name,
-            layer,
-            [],
-            [],
-            family=kernel.family if kernel.family != "other" else "memory",
-            resident_bytes=kernel.resident_bytes,
-            macs=kernel.macs * rows,
-            scratch_size=kernel.scratch_size,
-            kernel=kernel,
-            x=x,
-            out=tail.out,
-            residual=tail.residual,
-            rows=rows,
-            adapt=None if isinstance(make, Kernel) else make,
-        )
+        return kernel_step(o.name, layer, make, x, tail.out, tail.residual, rows)
 
     def _conv(self, layer: int, o: Operation, tail: Fusion) -> Step | None:
         shape, weight = self.context.type_of(o.inputs[0]).item, self.context.constants.get(o.inputs[1])
         if weight is None or len(shape) > 4 or o.inputs[0] in self.context.constants:
             return None
         a, flat = o.attributes, len(shape) == 3
-        strides, dilations, pads = (_pair(a[n], flat) for n in ("strides", "dilations", "pads"))
+        strides, dilations, pads = (pair(a[n], flat) for n in ("strides", "dilations", "pads"))
         binary, pad_sign = self.context.binary(o), 0
         x = o.inputs[0]
         if binary is not None:
             x, more = binary
             if more:
-                pads, pad_sign = _pair(more, flat), 1
+                pads, pad_sign = pair(more, flat), 1
             shape = self.context.type_of(x).item
         _, _, height, width = (*shape[:2], 1, shape[2]) if flat else shape
         rows = np.ascontiguousarray(weight[:, :, None] if flat else weight)
@@ -137,7 +144,7 @@ class Packer:
         flat = len(shape) == 3
         if len(shape) > 4 or o.inputs[0] in self.context.constants:
             return None
-        kernel, strides, dilations, pads = (_pair(a[n], flat) for n in ("kernel", "strides", "dilations", "pads"))
+        kernel, strides, dilations, pads = (pair(a[n], flat) for n in ("kernel", "strides", "dilations", "pads"))
         over: Any = (0, *a["overhang"]) if flat else a["overhang"]  # type: ignore[misc]
         average = o.op == "AveragePool"
         counts = average and a["count_include_pad"] == 1
@@ -185,7 +192,7 @@ class Packer:
         return self._step(layer, o, registry.convert(Planes.plain(channels, height, width), target), o.inputs[0], tail)
 
 
-def _pair(values: Any, flat: bool) -> Any:
+def pair(values: Any, flat: bool) -> Any:
     """Attributes of one spatial axis as those of two, the first of them 1 high."""
     if not flat:
         return tuple(values)

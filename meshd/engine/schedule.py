@@ -5,13 +5,13 @@ before it. Then each form gets a place: large ones first, each at the lowest off
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from meshd.engine.step import LINE_FLOATS, Form, KernelStep, PlaneStep, Step, form_bytes, form_of, plain_planes
+from meshd.engine.step import LINE_FLOATS, Form, KernelStep, PlaneStep, Step, form_bytes, form_of, plain_layout
 from meshd.kernels import registry
-from meshd.kernels.layout import Layout, Planes
+from meshd.kernels.layout import Layout, OctetPlanes, Octets, Planes
 from meshd.model.graph import TensorType
 
 ALIGNMENT = 64
@@ -96,8 +96,10 @@ def _written(step: KernelStep, wanted: list[Form]) -> Form:
     own = step.kernel.output_layout
     if step.kernel.writes_any:
         for form in wanted:
-            if _writes(own, step.rows, form) and _writes_fast(step, form):
-                return form
+            if _writes(own, step.rows, form, step.kernel.also_writes) and _writes_fast(step, form):
+                # What a byte is worth is for who writes it to say: the reader may see it otherwise.
+                scaled = isinstance(form.layout, Octets) and isinstance(own, Octets | OctetPlanes)
+                return replace(form, layout=replace(form.layout, scale=own.scale)) if scaled else form  # type: ignore
     return form_of(step.out, own, step.rows)
 
 
@@ -106,7 +108,7 @@ def _writes_fast(step: KernelStep, form: Form) -> bool:
 
     NB a convolution over planes stores rows of another pitch, or phases, element by element: 20 ns each where a copy takes 1.
     """
-    read, write = step.kernel.input_layout, form.layout or plain_planes(step.kernel.output_layout)
+    read, write = step.kernel.input_layout, form.layout or plain_layout(step.kernel.output_layout)
     if step.family == "memory" or not isinstance(read, Planes) or not isinstance(write, Planes):
         return True
     return write.strides == (1, 1) and (
@@ -119,12 +121,18 @@ def _is_sheet(form: Form) -> bool:
     return isinstance(form.layout, Planes) and form.layout.fill == 0.0 and form.rows == 1
 
 
-def _writes(own: Layout, rows: int, form: Form) -> bool:
-    """Whether a kernel that writes `own` can write this form."""
+def _writes(own: Layout, rows: int, form: Form, also: tuple[type, ...] = ()) -> bool:
+    """Whether a kernel that writes `own`, and kinds of layout in `also`, can write this form."""
     if form.layout is None:
-        return isinstance(own, Planes)
+        return isinstance(own, Planes | OctetPlanes) or (isinstance(own, Octets) and own.is_plain)
     same = (form.layout.channels, form.layout.height, form.layout.width) == (own.channels, own.height, own.width)
-    return type(form.layout) is type(own) and same and form.rows == rows
+    fits = type(form.layout) is type(own) or (isinstance(own, Octets | OctetPlanes) and type(form.layout) in also)
+    return fits and same and form.rows == rows and _zero(form.layout) == _zero(own)
+
+
+def _zero(layout: Layout) -> tuple[int, bool] | None:
+    """What stands for 0.0 in bytes, and in their pads."""
+    return (layout.zero_point, layout.signed) if isinstance(layout, Octets | OctetPlanes) else None
 
 
 def _convert(plan: _Plan, steps: list[Step], outputs: list[str]) -> list[Step]:
@@ -155,9 +163,11 @@ def _convert(plan: _Plan, steps: list[Step], outputs: list[str]) -> list[Step]:
                 assert own is not None, "a tail with a residual has its layout"
                 if not (_writes(own, step.rows, form) and _writes_fast(step, form)):
                     form = need(form_of(step.residual, own, step.rows), step.layer)
-                residual = form.layout or plain_planes(own)
+                residual = form.layout or plain_layout(own)
+                if isinstance(residual, Octets) and isinstance(own, Octets):
+                    residual = replace(residual, scale=own.scale)
                 reads.append(form)
-            step.kernel.write_to(out.layout or plain_planes(step.kernel.output_layout), residual)
+            step.kernel.write_to(out.layout or plain_layout(step.kernel.output_layout), residual)
             step.reads, step.writes = reads, [out]
         elif isinstance(step, PlaneStep):
             out = plan.written[step.out]
@@ -176,8 +186,10 @@ def _adapt(plan: _Plan, step: KernelStep) -> None:
     form = plan.written[step.x]
     if step.adapt is None or form == form_of(step.x, step.kernel.input_layout, step.rows):
         return
-    layout = form.layout or plain_planes(step.kernel.input_layout)
-    if form.rows != step.rows or type(layout) is not type(step.kernel.input_layout):
+    layout = form.layout or plain_layout(step.kernel.input_layout)
+    if form.layout is not None and form.rows != step.rows:
+        return
+    if type(layout) not in {type(step.kernel.input_layout), *step.adapts}:
         return
     pooling, now = step.family == "memory", step.kernel.input_layout
     if not pooling and isinstance(now, Planes) and isinstance(layout, Planes) and layout.pitch != now.pitch:
@@ -188,8 +200,8 @@ def _adapt(plan: _Plan, step: KernelStep) -> None:
 
 
 def _alike(a: Form, b: Form) -> bool:
-    shapes = [(f.layout.channels, f.layout.height, f.layout.width, f.rows) for f in (a, b) if f.layout is not None]
-    return len(set(shapes)) == 1
+    found = [(f.layout, f.rows) for f in (a, b) if f.layout is not None]
+    return len({(x.channels, x.height, x.width, rows, _zero(x)) for x, rows in found}) == 1
 
 
 def _conversion(source: Form, target: Form, layer: int) -> Step:
@@ -197,7 +209,7 @@ def _conversion(source: Form, target: Form, layer: int) -> Step:
     shape = target.layout or source.layout
     assert shape is not None, "two plain forms are one"
     rows = target.rows if target.layout is not None else source.rows
-    kernel = registry.convert(source.layout or plain_planes(shape), target.layout or plain_planes(shape))
+    kernel = registry.convert(source.layout or plain_layout(shape), target.layout or plain_layout(shape))
     return KernelStep(
         f"{source.tensor} as {'plain' if target.layout is None else type(target.layout).__name__.lower()}",
         layer,

@@ -7,7 +7,7 @@ another, so it too changes no bit.
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from meshd.errors import InvalidError, MisuseError
 from meshd.model import cuts
 from meshd.model.bundle import BlobReader, weight_array
 from meshd.model.check import check_graph
-from meshd.model.graph import Graph, Port
+from meshd.model.graph import Graph, Port, TensorType
 
 Array = NDArray[Any]
 
@@ -48,14 +48,14 @@ class Segment:
     outputs: tuple[Port, ...]
     kernels: dict[str, int]
 
-    def __init__(self, graph: Graph, start: int, end: int, plan: Schedule) -> None:
+    def __init__(self, graph: Graph, start: int, end: int, plan: Schedule, types: Mapping[str, TensorType]) -> None:
         self.inputs, self.outputs = cuts.segment_ports(graph, start, end)
         self.start, self.end = start, end
         self.arena_bytes, self.live_bytes = plan.arena_bytes, plan.live_bytes
         self.kernels = _classes(plan)
         self.steps, self._plan = plan.steps, plan
         self._batched = graph.batched
-        types, ins, outs = graph.tensors, [p.name for p in self.inputs], [p.name for p in self.outputs]
+        ins, outs = [p.name for p in self.inputs], [p.name for p in self.outputs]
         self._pool = Pool(lambda: Arena(plan, types, ins, outs))
 
     @property
@@ -194,10 +194,11 @@ def compile_segment(graph: Graph, start: int, end: int, blobs: BlobReader) -> Se
     lowering = Lowering(graph, constants)
     steps = [step for i in range(start, end) for step in lowering.layer(i, *ranges[i])]
     before, after = cuts.segment_ports(graph, start, end)
-    plan = schedule(steps, graph.tensors, [p.name for p in before], [p.name for p in after])
+    types = lowering.types
+    plan = schedule(steps, types, [p.name for p in before], [p.name for p in after])
     if plan.arena_bytes > ARENA_BYTES_MAX:
         raise InvalidError(f"layers [{start}, {end}) need {plan.arena_bytes} bytes to run; at most {ARENA_BYTES_MAX}")
-    return Segment(graph, start, end, plan)
+    return Segment(graph, start, end, plan, types)
 
 
 __all__ = ["Segment", "compile_segment", "decode", "encode"]

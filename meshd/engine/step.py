@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from meshd.engine.operators.call import Bind
 from meshd.engine.threads import crew
 from meshd.kernels.kernel import Kernel
-from meshd.kernels.layout import Layout, Planes
+from meshd.kernels.layout import Layout, OctetPlanes, Octets, Planes
 from meshd.model.check import tensor_bytes
 from meshd.model.graph import TensorType
 
@@ -43,15 +43,20 @@ class Places(Protocol):
 
 
 def form_of(tensor: str, layout: Layout, rows: int = 1) -> Form:
-    """The form of a kernel's layout: plain planes are plain."""
-    if isinstance(layout, Planes) and layout.is_plain:
+    """The form of a kernel's layout: plain planes are plain, and so are bytes in the graph's order."""
+    if isinstance(layout, OctetPlanes) or (isinstance(layout, Planes | Octets) and layout.is_plain):
         return Form(tensor)
     return Form(tensor, layout, rows)
 
 
-def plain_planes(layout: Layout) -> Planes:
-    """The plain layout of the same shape."""
-    return Planes.plain(layout.channels, layout.height, layout.width)
+def plain_layout(layout: Layout) -> Layout:
+    """The plain layout of the same shape: of floats, or of bytes where it is of bytes."""
+    if isinstance(layout, OctetPlanes) or (isinstance(layout, Octets) and layout.is_plain):
+        return layout
+    shape = (layout.channels, layout.height, layout.width)
+    if isinstance(layout, Octets):
+        return OctetPlanes(*shape, layout.scale, layout.zero_point, layout.signed)
+    return Planes.plain(*shape)
 
 
 def form_bytes(form: Form, t: TensorType, slack: int = 0) -> int:
@@ -157,6 +162,8 @@ class KernelStep(Step):
     rows: int = 1
     adapt: Callable[[Layout], Kernel] | None = None
     """Makes the same kernel to read another layout, if it can (else one that reads what this one does)."""
+    adapts: tuple[type, ...] = ()
+    """Kinds of layout that `adapt` takes beside the kernel's own."""
     ways: int = 1
     """Parts that its tiles are dealt in, where it is long enough to be split over idle cores."""
 

@@ -2,13 +2,15 @@
 
 # mypy: allow-untyped-defs, allow-untyped-calls
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from meshd.kernels.jit import F4, INT, U1, U8, jit, late, numba
 from meshd.kernels.kernel import Flat, Kernel
-from meshd.kernels.layout import Bits, Octets, Planes
+from meshd.kernels.layout import Bits, Layout, OctetPlanes, Octets, Planes
+from meshd.kernels.octets import converter
 from meshd.kernels.simd import (
     add,
     bit_and,
@@ -207,34 +209,64 @@ def dequantise(x, out, scratch, fill, scale, come, to, zero, first, last):
                     )
 
 
+def _in_graphs_order(source: Layout, target: Layout) -> bool:
+    """Whether `octets` has the loop."""
+    both = isinstance(source, Octets) and isinstance(target, Octets)
+    return both or isinstance(source, OctetPlanes) or isinstance(target, OctetPlanes)
+
+
 @dataclass(eq=False)
 class Conversion(Kernel):
-    """A copy from `input_layout` to `output_layout`."""
+    """A copy from `input_layout` to `output_layout`. Its numbers are settled with its layouts, at its first run."""
+
+    _settled: tuple[Any, tuple[Any, ...], bool] | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.scratch_size = 16
+        if isinstance(self.output_layout, Octets | OctetPlanes):
+            self.also_writes = (Octets, OctetPlanes)
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: images times channels, or times rows where bits or octets are involved."""
         to, between_planes = self.output_layout, isinstance(self.input_layout, Planes)
+        if _in_graphs_order(self.input_layout, to):
+            return rows * (to.channels if between_planes or isinstance(to, Planes) else to.height)
         return rows * (to.channels if isinstance(to, Planes) and between_planes else to.height)
+
+    def write_to(self, output: Layout, residual: Layout | None = None) -> None:
+        """See `Kernel.write_to`."""
+        super().write_to(output, residual)
+        self._settled = None
 
     def run(self, x: Flat, out: Flat, residual: Flat | None, scratch: Flat, rows: int, first: int, last: int) -> None:
         """See `Kernel.run`."""
+        if self._settled is None:
+            self._settled = self._settle()
+        loop, numbers, scratched = self._settled
+        if x.dtype == np.int8 or out.dtype == np.int8:
+            x, out = (a.view(np.uint8) if a.dtype == np.int8 else a for a in (x, out))
+        if scratched:
+            loop(x, out, scratch, *numbers, first, last)
+        else:
+            loop(x, out, *numbers, first, last)
+
+    def _settle(self) -> tuple[Any, tuple[Any, ...], bool]:
+        """(compiled loop, its numbers, whether it needs scratch)."""
         source, target = self.input_layout, self.output_layout
         come, to = place(source), place(target)
+        if _in_graphs_order(source, target):
+            return *converter(source, target), False
         if isinstance(target, Planes):
             if isinstance(source, Planes):
-                copy_planes()(x, out, target.fill, come, to, first, last)
-            elif isinstance(source, Octets):
-                dequantise()(x, out, scratch, target.fill, source.scale, come, to, source.zero, first, last)
-            else:
-                unpack_bits()(x, out, scratch, target.fill, come, to, first, last)
-        elif isinstance(target, Octets):
-            quantise()(x, out, scratch, target.scale, come, to, target.bottom, target.zero, first, last)
-        elif isinstance(source, Bits):
-            copy_bits()(x, out, come, to, target.bottom, first, last)
-        elif isinstance(source, Planes) and source.plane == 1 and target.size == target.words:
-            pack_rows()(x, out, come, to, first, last)
-        else:
-            pack_planes()(x, out, come, to, target.bottom, first, last)
+                return copy_planes(), (target.fill, come, to), False
+            if isinstance(source, Octets):
+                return dequantise(), (target.fill, source.scale, come, to, source.zero), True
+            return unpack_bits(), (target.fill, come, to), True
+        if isinstance(target, Octets):
+            return quantise(), (target.scale, come, to, target.bottom, target.zero), True
+        assert isinstance(target, Bits)
+        if isinstance(source, Bits):
+            return copy_bits(), (come, to, target.bottom), False
+        if isinstance(source, Planes) and source.plane == 1 and target.size == target.words:
+            return pack_rows(), (come, to), False
+        return pack_planes(), (come, to, target.bottom), False

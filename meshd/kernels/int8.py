@@ -36,6 +36,8 @@ SPAN = 8
 """Groups of positions a tile."""
 ROWS, PLANES, OCTETS = 0, 1, 2
 """How a tile leaves: floats in rows of a matrix, floats in planes, quantised bytes."""
+NONE, FLOATS, BYTES = 0, 1, 2
+"""What is added: nothing, floats, quantised bytes."""
 
 
 class Work(NamedTuple):
@@ -54,6 +56,7 @@ class Work(NamedTuple):
     mode: int
     scaled: int
     residual: int
+    residual_zero: int
     bottom: int
     zero: int
 
@@ -66,13 +69,15 @@ def int8_layer(rows: int, lanes: int) -> Any:
     """The kernel for `rows` positions and `lanes` outputs at once."""
 
     @jit(
-        U1, F4, U1, F4, F4, I8, I4, I4, I8, I8, I4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
+        U1, F4, U1, F4, U1, F4, I8, I4, I4, I8, I8, I4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT,
+        INT, INT
     )  # fmt: skip
     def compute(
-        x, out, octets, residual, scratch, starts, offset, filters, targets, sources, base, scale, bias, low, high, fill, step, w,
-        to, add_from, n_rows, first, last,
+        x, out, octets, residual, added, scratch, starts, offset, filters, targets, sources, base, scale, bias, low, high, fill,
+        step, added_step, w, to, add_from, n_rows, first, last,
     ):  # fmt: skip
-        """Tiles `[first, last)` of images x panels x spans of positions; `step` is the scale of what is written."""
+        """Tiles `[first, last)` of images x panels x spans of positions; `step` is the scale of what is written, `added_step` of
+        the bytes in `added`."""
         positions = w.positions if w.window else n_rows
         groups = (positions + rows - 1) // rows
         spans = (groups + SPAN - 1) // SPAN
@@ -103,7 +108,16 @@ def int8_layer(rows: int, lanes: int) -> Any:
                 if w.scaled:
                     value = mul(value, load(lanes, scale, o))
                 value = add(value, load(lanes, bias, o))
-                if w.residual:
+                if w.residual == BYTES:
+                    nought = np.float32(w.residual_zero)
+                    for r in range(rows):
+                        start = (m + r) * add_from.words
+                        if w.window:
+                            start = image * add_from.size + at(sources, m + r)
+                        for c in range(n):
+                            scratch[r * lanes + c] = (np.float32(added[start + o + c]) - nought) * added_step
+                    value = add(value, load_rows(rows, lanes, scratch, 0, lanes))
+                elif w.residual == FLOATS:
                     if w.window:
                         for r in range(rows):
                             from_row = image * add_from.size + at(sources, m + r)

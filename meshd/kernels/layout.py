@@ -1,4 +1,4 @@
-"""How activations lie in memory: padded planes of floats, words of signs.
+"""How activations lie in memory: padded planes of floats, words of signs, quantised bytes.
 
 A layout says where element (channel, row, column) of one image is inside a flat array; images of a batch follow each other
 `size` elements apart. The kernels ask for the layout they read fastest, and write the layout the next one asks for.
@@ -8,7 +8,7 @@ Invariant: `slack` elements after the last image may be read (their values never
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -172,7 +172,8 @@ class Octets:
     bottom: int = 0
     pitch: int = 1
     """Positions from a row to the next."""
-    scale: float = 1.0
+    scale: float = field(default=1.0, compare=False)
+    """What one step is worth: no matter of where bytes lie, so layouts that differ only here are equal."""
     zero_point: int = 0
     signed: bool = False
     slack: int = 0
@@ -194,6 +195,12 @@ class Octets:
         """The byte that stands for 0.0."""
         return self.zero_point + 128 * self.signed
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the flat array of a batch is C-order bytes of the graph: rows of a matrix, unsigned, whole fours of them."""
+        alone = (self.height, self.width, self.top, self.left, self.bottom, self.pitch) == (1, 1, 0, 0, 0, 1)
+        return alone and not self.signed and self.channels % 4 == 0
+
     def empty(self, rows: int = 1) -> NDArray[np.uint8]:
         """A fresh array for `rows` images, slack included."""
         return np.zeros(rows * self.size + self.slack, np.uint8)
@@ -211,12 +218,51 @@ class Octets:
         """Quantise (rows, channels, height, width) images; everything between them becomes the zero point."""
         rows = len(images)
         flat[: rows * self.size] = self.zero
-        quotient = np.rint(images / np.float32(self.scale))
+        quotient = np.rint(np.nan_to_num(images / np.float32(self.scale), posinf=np.inf, neginf=-np.inf))
         octets = np.clip(quotient, -self.zero, 255 - self.zero).astype(np.int32) + self.zero
         self._view(flat, rows)[..., : self.channels] = np.moveaxis(octets, 1, -1)
 
 
-Layout = Planes | Bits | Octets
+@dataclass(frozen=True, slots=True)
+class OctetPlanes:
+    """Quantised values as a graph holds them: C order (channels, height, width), uint8 or int8; see `Octets`."""
+
+    channels: int
+    height: int = 1
+    width: int = 1
+    scale: float = field(default=1.0, compare=False)
+    zero_point: int = 0
+    signed: bool = False
+    slack: int = 0
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Element type."""
+        return np.dtype(np.int8 if self.signed else np.uint8)
+
+    @property
+    def size(self) -> int:
+        """Bytes of one image."""
+        return self.channels * self.height * self.width
+
+    def empty(self, rows: int = 1) -> NDArray[Any]:
+        """A fresh array for `rows` images."""
+        return np.zeros(rows * self.size + self.slack, self.dtype)
+
+    def load(self, flat: NDArray[Any], rows: int = 1) -> Floats:
+        """The real values as a fresh (rows, channels, height, width) array."""
+        whole = flat[: rows * self.size].reshape(rows, self.channels, self.height, self.width).astype(np.int32)
+        return (whole - self.zero_point).astype(np.float32) * np.float32(self.scale)
+
+    def store(self, flat: NDArray[Any], images: Floats) -> None:
+        """Quantise (rows, channels, height, width) images."""
+        info = np.iinfo(self.dtype)
+        steps = np.rint(np.nan_to_num(images / np.float32(self.scale), posinf=np.inf, neginf=-np.inf))
+        steps = np.clip(steps, info.min - self.zero_point, info.max - self.zero_point)
+        flat[: len(images) * self.size] = (steps.astype(np.int32) + self.zero_point).astype(self.dtype).ravel()
+
+
+Layout = Planes | Bits | Octets | OctetPlanes
 
 
 def check_flat(name: str, array: NDArray[np.generic], layout: Layout, rows: int) -> None:

@@ -34,12 +34,14 @@ from meshd.errors import MisuseError
 from meshd.kernels import reference
 from meshd.kernels.fallback import ReferenceKernel
 from meshd.kernels.kernel import Kernel, Tail
-from meshd.kernels.layout import Bits, Floats, Layout, Octets, Planes, Weights
+from meshd.kernels.layout import Bits, Floats, Layout, OctetPlanes, Octets, Planes, Weights
 from meshd.kernels.reference import Pads, Pair, output_size
 
 NO_PADS: Pads = (0, 0, 0, 0)
 ONE: Pair = (1, 1)
 STORAGES = ("float32", "float16", "int8")
+Whole = NDArray[np.int8] | NDArray[np.int16]
+"""Weights in steps."""
 
 
 def compiled() -> bool:
@@ -180,7 +182,7 @@ def product(weight: Weights, *, tail: Tail | None = None, signs: bool = False, s
 
 
 def convolution_int8(
-    weight: NDArray[np.int8],
+    weight: Whole,
     source: Octets,
     *,
     strides: Pair = ONE,
@@ -188,14 +190,17 @@ def convolution_int8(
     dilations: Pair = ONE,
     groups: int = 1,
     tail: Tail | None = None,
+    residual: Octets | None = None,
 ) -> Kernel:
     """A convolution of quantised images: `tail(sum((x - zero point) * w))`, exact up to the tail; writes floats or `Octets`.
 
     Parameters
     ----------
-    weight : int8, (outputs, channels / groups, kernel height, kernel width), symmetric (its zero point is 0)
+    weight : int8, (outputs, channels / groups, kernel height, kernel width), its zero point taken out; int16 from -255 to 255
+        where that leaves more than 8 bits
     source : shape, scale and zero point of the input; pads as needed are in the kernel's `input_layout`
     tail : its scale must be input scale times weight scale, to make accumulators real values; no bits
+    residual : what the tail adds, where that is quantised; None for floats
 
     Returns
     -------
@@ -217,7 +222,7 @@ def convolution_int8(
         raise MisuseError(
             f"source has {source.channels} channels; weight {weight.shape} with {groups} groups needs {inner * groups}"
         )
-    if groups > 1 and not _int8_fits(weight, groups):
+    if groups > 1 and not int8_fits(weight, groups):
         scale = np.ones(outputs, np.float32) if tail.scale is None else tail.scale
         real = floats * (scale / np.float32(source.scale)).reshape(-1, 1, 1, 1)
         return convolution(
@@ -237,7 +242,7 @@ def convolution_int8(
     oh = output_size(height, kh, strides[0], top, bottom, dilations[0])
     ow = output_size(width, kw, strides[1], left, right, dilations[1])
     plain = Planes.plain(outputs, oh, ow)
-    added = plain if tail.residual else None
+    added = (residual or plain) if tail.residual else None
     if compiled():
         from meshd.kernels import convolution as convolutions
         from meshd.kernels.int8_layer import Int8Layer
@@ -258,14 +263,16 @@ def convolution_int8(
     )  # fmt: skip
 
 
-def product_int8(weight: NDArray[np.int8], source: Octets, *, tail: Tail | None = None) -> Kernel:
+def product_int8(
+    weight: Whole, source: Octets, *, tail: Tail | None = None, residual: Octets | None = None
+) -> Kernel:
     """Quantised rows times the transpose of an int8 matrix (outputs, k); otherwise as `convolution_int8`."""
     tail = _checked_int8(tail, weight, 2)
     outputs, k = weight.shape
     if (source.channels, source.height, source.width) != (k, 1, 1) or source.size != source.stride:
         raise MisuseError(f"source must be Octets({k}) without pads for weight {weight.shape}; it is {source}")
     plain = Planes.plain(outputs)
-    added = plain if tail.residual else None
+    added = (residual or plain) if tail.residual else None
     if compiled():
         from meshd.kernels.int8_layer import Int8Layer
 
@@ -350,7 +357,8 @@ def pool(
 
 def convert(source: Layout, target: Layout) -> Kernel:
     """Copy between layouts of one shape: plain to padded, floats to their signs (`Bits`), bits to floats of -1 and 1,
-    floats quantised to `Octets` and back (ONNX QuantizeLinear, DequantizeLinear).
+    floats quantised to `Octets` or `OctetPlanes` and back (ONNX QuantizeLinear, DequantizeLinear), bytes from one order to
+    another (as they are: scales count for nothing then).
 
     Raises
     ------
@@ -362,14 +370,17 @@ def convert(source: Layout, target: Layout) -> Kernel:
         raise MisuseError(f"source {shapes[0]} and target {shapes[1]}: a conversion keeps channels, height and width")
     kind = "sign" if isinstance(target, Bits) else "copy"
     phased = isinstance(source, Planes) and source.strides != ONE
-    offered = {(Octets, Planes), (Planes, Octets)}
-    if any(isinstance(layout, Octets) for layout in (source, target)) and (type(source), type(target)) not in offered:
+    quantised = [isinstance(layout, Octets | OctetPlanes) for layout in (source, target)]
+    if any(quantised) and any(isinstance(layout, Bits) for layout in (source, target)):
         raise MisuseError(f"source {source} and target {target}: octets are converted from and to floats only")
     if compiled() and not (phased and isinstance(target, Bits)):
         from meshd.kernels.conversion import Conversion
 
         return Conversion(f"other.convert.{kind}", "other", source, target, numeric="exact")
-    return ReferenceKernel(f"other.convert.{kind}", "other", source, target, compute=lambda x: x)
+    if all(quantised):
+        source, target = replace(source, scale=1.0), replace(target, scale=1.0)  # type: ignore[call-arg]
+    also = (Octets, OctetPlanes) if quantised[1] else ()
+    return ReferenceKernel(f"other.convert.{kind}", "other", source, target, also_writes=also, compute=lambda x: x)
 
 
 def padded_bits(channels: int, height: int, width: int, pads: Pads) -> Bits:
@@ -399,16 +410,21 @@ def _check_window(
     return oh, ow
 
 
-def _checked_int8(tail: Tail | None, weight: NDArray[np.int8], rank: int) -> Tail:
-    if weight.ndim != rank or weight.dtype != np.int8 or weight.size == 0:
-        raise MisuseError(f"weight is {weight.dtype} {weight.shape}: it must be int8, of rank {rank} and not empty")
+def _checked_int8(tail: Tail | None, weight: Whole, rank: int) -> Tail:
+    if weight.ndim != rank or weight.dtype not in (np.int8, np.int16) or weight.size == 0:
+        raise MisuseError(
+            f"weight is {weight.dtype} {weight.shape}: it must be int8 or int16, of rank {rank} and not empty"
+        )
+    if weight.dtype == np.int16 and np.abs(weight).max() > 255:
+        raise MisuseError("weight holds more than a byte less a zero point: at most 255 either way")
     _straight(tail)
     if tail is not None and tail.bits:
         raise MisuseError("tail.bits: an int8 layer writes floats or Octets; convert to Bits with registry.convert")
     return (tail or Tail()).checked(weight.shape[0])
 
 
-def _int8_fits(weight: NDArray[np.int8], groups: int) -> bool:
+def int8_fits(weight: Whole, groups: int) -> bool:
+    """Whether bytes are multiplied as bytes with this grouping, on this machine."""
     if not compiled():
         return True
     from meshd.kernels import int8_layer

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from meshd.kernels.jit import F4, INT, U1, U8, jit, numba, record
-from meshd.kernels.layout import Bits, Octets, Planes
+from meshd.kernels.layout import Bits, OctetPlanes, Octets, Planes
 from meshd.kernels.simd import (
     bit_or,
     convert,
@@ -42,7 +42,7 @@ class Place(NamedTuple):
     width: int
 
 
-def place(layout: Planes | Bits | Octets | None) -> Place:
+def place(layout: Planes | Bits | Octets | OctetPlanes | None) -> Place:
     """The numbers of a layout; all zero for none."""
     if layout is None:
         return Place(*[0] * 12)
@@ -51,6 +51,8 @@ def place(layout: Planes | Bits | Octets | None) -> Place:
         return Place(layout.size, 0, 0, layout.pitch, layout.top, layout.left, 1, 1, layout.words, *shape)
     if isinstance(layout, Octets):
         return Place(layout.size, 0, 0, layout.pitch, layout.top, layout.left, 1, 1, layout.stride, *shape)
+    if isinstance(layout, OctetPlanes):
+        return Place(layout.size, layout.height * layout.width, 0, layout.width, 0, 0, 1, 1, 0, *shape)
     sh, sw = layout.strides
     return Place(layout.size, layout.plane, layout.phase, layout.pitch, layout.top, layout.left, sh, sw, 0, *shape)
 

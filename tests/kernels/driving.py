@@ -45,7 +45,8 @@ def run(kernel: Kernel, images: Any, residual: Any = None, *, pieces: int = 1, j
 
 
 def _junk(flat: Any, value: float) -> Any:
-    flat[:] = {"float32": value, "uint64": 0xDEADBEEFDEADBEEF, "uint8": 0xDE}[flat.dtype.name]
+    junk = {"float32": value, "uint64": 0xDEADBEEFDEADBEEF, "uint8": 0xDE, "int8": -0x22}
+    flat[:] = junk[flat.dtype.name]
     return flat
 
 

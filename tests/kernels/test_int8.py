@@ -112,7 +112,7 @@ def test_depthwise_int8_is_served_by_a_float_kernel() -> None:
 def test_a_sum_that_could_overflow_is_refused() -> None:
     if registry.compiled():
         with pytest.raises(MisuseError, match="overflow"):
-            registry.product_int8(np.ones((1, 70_000), np.int8), replace(Octets(70_000), scale=1.0))
+            registry.product_int8(np.full((1, 66_000), -128, np.int8), replace(Octets(66_000), scale=1.0))
     with pytest.raises(MisuseError, match="weight"):
         registry.product_int8(np.ones((1, 4), np.uint8), Octets(4))  # type: ignore[arg-type]
     with pytest.raises(MisuseError, match="source"):

@@ -15,6 +15,7 @@ from meshd.model.graph import Graph, Operation, Port, TensorType, Weight
 from meshd.model.onnx_import import load
 from meshd.model.onnx_import.node import Builder, Value, constant
 from meshd.model.onnx_import.passes import simplify
+from meshd.model.onnx_import.quantised import quantise
 from meshd.model.onnx_import.refusal import UnsupportedModelError
 from meshd.model.onnx_import.walk import Walk
 from meshd.model.structure import structure_of
@@ -205,6 +206,7 @@ def _finish(
 ) -> tuple[Graph, Arrays]:
     names = _name_outputs(builder, shapes, outputs)
     simplify(builder, set(names))
+    quantise(builder, set(names))
     _finite(builder)
 
     def settled(t: TensorType) -> TensorType:
@@ -252,6 +254,7 @@ def _name_outputs(
     ]
     builder.types = {rename.get(n, n): t for n, t in builder.types.items()}
     builder.arrays = {rename.get(n, n): a for n, a in builder.arrays.items()}
+    builder.steps = {rename.get(n, n): s for n, s in builder.steps.items()}
     return list(final.values())
 
 

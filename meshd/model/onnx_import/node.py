@@ -17,23 +17,73 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Steps:
+    """Where real constants come from: bytes, less a zero point, times a scale. `axis` is where scales differ, if any do.
+
+    octets : int8 or uint8
+    scale : float32, one element, or one for each place on `axis`
+    zero : of the type of `octets`, as many as scales; None for 0
+    """
+
+    octets: Array
+    scale: Array
+    zero: Array | None
+    axis: int
+
+    @classmethod
+    def of(cls, octets: Array, scale: Array, zero: Array | None, axis: int) -> "Steps | None":
+        """As int8 around 0 where 8 bits hold that; None where it is not bytes with one scale, or one for each place."""
+        if octets.dtype not in (np.int8, np.uint8) or scale.dtype != np.float32 or octets.ndim == 0:
+            return None
+        axis %= octets.ndim
+        if scale.size != 1 and scale.shape != (octets.shape[axis],):
+            return None
+        if zero is not None:
+            wide = [1] * octets.ndim
+            wide[axis] = -1
+            less = octets.astype(np.int16) - zero.astype(np.int16).reshape(wide if zero.size > 1 else ())
+            if less.size and -128 <= less.min() and less.max() <= 127:
+                octets, zero = less.astype(np.int8), None
+        elif octets.dtype == np.uint8 and octets.max(initial=0) <= 127:
+            octets = octets.astype(np.int8)
+        return cls(octets, scale.reshape(()) if scale.size == 1 else scale, zero, axis)
+
+    def transposed(self, perm: Sequence[int]) -> "Steps":
+        """The same, its axes in another order."""
+        octets = np.ascontiguousarray(self.octets.transpose(perm))
+        return Steps(octets, self.scale, self.zero, list(perm).index(self.axis))
+
+    def times(self, factor: Array) -> "Steps | None":
+        """The same times one number for each place on axis 0; None where the scales lie along another."""
+        if self.axis != 0 and self.scale.size > 1:
+            return None
+        scale = np.asarray(self.scale * factor, np.float32)
+        zero = self.zero
+        if zero is not None and zero.size != scale.size:
+            zero = np.full(scale.shape, zero.reshape(-1)[0], zero.dtype)
+        return Steps(self.octets, scale, zero, 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Value:
     """A tensor while importing: its type for one item, and its elements where they are known."""
 
     name: str
     type: TensorType
     constant: Array | None = None
+    steps: Steps | None = None
+    """Where known elements were dequantised: from what."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         return self.type.item
 
 
-def constant(name: str, array: Array) -> Value:
+def constant(name: str, array: Array, steps: Steps | None = None) -> Value:
     """A value whose elements are known."""
     # NB ascontiguousarray would make a scalar one-dimensional.
     array = np.asarray(array, order="C")
-    return Value(name, TensorType(array.dtype.name, array.shape), array)
+    return Value(name, TensorType(array.dtype.name, array.shape), array, steps)
 
 
 @dataclass(slots=True)
@@ -43,6 +93,8 @@ class Builder:
     operations: list[Operation] = field(default_factory=list)
     types: dict[str, TensorType] = field(default_factory=dict)
     arrays: dict[str, Array] = field(default_factory=dict)
+    steps: dict[str, Steps] = field(default_factory=dict)
+    """Of those arrays that were dequantised."""
     _used: dict[str, int] = field(default_factory=dict)
     _taken: set[str] = field(default_factory=set)
 
@@ -56,9 +108,9 @@ class Builder:
         self._taken.add(name)
         return name
 
-    def constant(self, array: Array, wish: str = "constant") -> Value:
+    def constant(self, array: Array, wish: str = "constant", steps: Steps | None = None) -> Value:
         """A new constant."""
-        return constant(self.name(wish), array)
+        return constant(self.name(wish), array, steps)
 
     def emit(
         self,
@@ -100,6 +152,8 @@ class Builder:
             if value is not None and value.constant is not None:
                 self.arrays[value.name] = value.constant
                 self.types[value.name] = value.type
+                if value.steps is not None:
+                    self.steps[value.name] = value.steps
         self.operations.append(operation)
         self.types.update(zip(names, kinds, strict=True))
         return [Value(n, t) for n, t in zip(names, kinds, strict=True)]

@@ -178,6 +178,10 @@ def _folded(
         else:
             scaled = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
         names[1] = _add(builder, scaled.astype(weight.dtype), layer.inputs[1])
+        steps = builder.steps.get(layer.inputs[1]) if layer.op != "ConvTranspose" else None
+        kept = steps and steps.times(scale.astype(np.float32))
+        if kept is not None:
+            builder.steps[names[1]] = kept
     bias = builder.arrays[layer.inputs[2]] if len(layer.inputs) > 2 and layer.inputs[2] else 0.0
     return replace(
         layer,

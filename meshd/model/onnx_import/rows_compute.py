@@ -73,10 +73,12 @@ def gemm(n: Node) -> Value:
         a = n.emit("Transpose", [a], perm=(1, 0))
     if b.constant is not None and b.constant.dtype.kind == "f" and b.constant.ndim == 2:
         weight = b.constant if n.integer("transB", 0) else b.constant.T
+        steps = b.steps if b.steps is None or n.integer("transB", 0) else b.steps.transposed((1, 0))
         if alpha != 1.0:
             weight = (weight * alpha).astype(b.constant.dtype)
+            steps = steps and steps.times(np.asarray(alpha, np.float32))
         bias = _row_bias(c, weight.shape[0], beta)
-        kept = b if weight is b.constant else n.builder.constant(weight, f"{b.name}.rows")
+        kept = b if weight is b.constant else n.builder.constant(weight, f"{b.name}.rows", steps)
         if c is None or bias is not None:
             same = c is not None and c.constant is not None and bias is not None and np.array_equal(c.constant, bias)
             return n.emit("Gemm", [a, kept, c if same else None if bias is None else n.constant(bias)])
@@ -105,7 +107,8 @@ def _row_bias(c: Value | None, outputs: int, beta: float) -> Array | None:
 def matmul(n: Node) -> Value:
     a, b = n.value(0), n.value(1)
     if b.constant is not None and b.constant.ndim == 2 and b.constant.dtype.kind == "f" and len(a.shape) >= 1:
-        return n.emit("Gemm", [a, n.builder.constant(b.constant.T, f"{b.name}.rows")])
+        steps = b.steps and b.steps.transposed((1, 0))
+        return n.emit("Gemm", [a, n.builder.constant(b.constant.T, f"{b.name}.rows", steps)])
     return n.emit("MatMul", [a, b])
 
 

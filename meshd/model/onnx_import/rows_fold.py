@@ -5,9 +5,11 @@ from math import prod
 import numpy as np
 
 from meshd.errors import InvalidError
-from meshd.model.onnx_import.node import Node, Row, Value
+from meshd.model.graph import TensorType
+from meshd.model.onnx_import.node import Node, Row, Steps, Value
 from meshd.model.onnx_import.rows_compute import _window
 from meshd.model.onnx_import.rows_movement import axes_of
+from meshd.model.quantised import weight_fits
 
 
 def reduce(n: Node) -> Value:
@@ -121,15 +123,55 @@ def matmul_integer(n: Node) -> Value:
     return n.emit("MatMulInteger", [n.value(0), n.value(1), n.optional(2), n.optional(3)])
 
 
+def _layer(n: Node, weight: Steps | None, grouped: bool) -> tuple[Value, Value] | None:
+    """(input, weight) in real values, where a QLinear operator is a layer that the kernels know; None where it is not."""
+    scale, zero = n.value(1), n.value(2)
+    scalars = [v.constant for v in (scale, zero, n.value(6), n.value(7))]
+    if weight is None or n.value(0).constant is not None or any(c is None or c.size != 1 for c in scalars):
+        return None
+    kind, steps = (TensorType(a.dtype.name, a.shape) for a in (weight.octets, weight.scale))
+    if not weight_fits(kind, steps, weight.zero is not None, weight.axis == 0, grouped):
+        return None
+    each = (-1,) + (1,) * (weight.octets.ndim - 1)
+    less = 0 if weight.zero is None else weight.zero.astype(np.int32).reshape(each)
+    real = (weight.octets.astype(np.int32) - less).astype(np.float32) * weight.scale.reshape(each)
+    x = n.emit("DequantizeLinear", [n.value(0), scale, zero], axis=0)
+    return x, n.builder.constant(real.astype(np.float32), f"{n.wish}.w", weight)
+
+
+def _quantised(n: Node, y: Value) -> Value:
+    """As the output of a QLinear operator."""
+    return n.emit("QuantizeLinear", [y, n.value(6), n.value(7)], axis=0, to=n.value(7).type.dtype)
+
+
+def _weight_steps(n: Node, axis: int) -> Steps | None:
+    w, scale, zero = (n.value(i).constant for i in (3, 4, 5))
+    if w is None or scale is None or zero is None:
+        return None
+    found = Steps.of(w, scale.reshape(-1) if scale.size > 1 else scale, zero.reshape(-1), axis if scale.size > 1 else 0)
+    return found
+
+
 def qlinear_conv(n: Node) -> Value:
     x, w = n.value(0), n.value(3)
     window = _window(n, len(x.shape) - 2, w.shape[2:], x.shape[2:])
+    steps, bias, group = _weight_steps(n, 0), n.optional(8), n.integer("group", 1)
+    layer = _layer(n, steps, group != 1) if len(x.shape) <= 4 and (bias is None or bias.constant is not None) else None
+    if layer is not None and steps is not None:
+        if bias is not None and bias.constant is not None:
+            unit = n.array(1, "its scale").reshape(()) * steps.scale
+            bias = n.constant(np.array(np.broadcast_to(bias.constant * unit, bias.shape), np.float32))
+        return _quantised(n, n.emit("Conv", [*layer, bias], group=group, **window))
     return n.emit(
         "QLinearConv", [*(n.value(i) for i in range(8)), n.optional(8)], group=n.integer("group", 1), **window
     )
 
 
 def qlinear_matmul(n: Node) -> Value:
+    steps = _weight_steps(n, 1) if len(n.value(3).shape) == 2 and len(n.value(0).shape) > 1 else None
+    layer = _layer(n, steps and steps.transposed((1, 0)), False)
+    if layer is not None:
+        return _quantised(n, n.emit("Gemm", list(layer)))
     return n.emit("QLinearMatMul", [n.value(i) for i in range(8)])
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from meshd.errors import InvalidError
 from meshd.model.onnx_import import fold, load
-from meshd.model.onnx_import.node import Builder, Node, Value, constant
+from meshd.model.onnx_import.node import Builder, Node, Steps, Value, constant
 from meshd.model.onnx_import.refusal import Refusal, RefusedError
 from meshd.model.onnx_import.rows import ROWS
 from meshd.model.onnx_import.rows_pointwise import DTYPES
@@ -80,8 +80,10 @@ class Walk:
             made = fold.evaluate(node, known, self.opset)
             names = [o for o in node.output if o]
             results = dict(zip(names, made, strict=True))
+            steps = _steps(node.op_type, inputs, attributes)
             return [
-                constant(self.builder.name(o or "unused"), results.get(o, np.zeros(0, np.float32))) for o in node.output
+                constant(self.builder.name(o or "unused"), results.get(o, np.zeros(0, np.float32)), steps)
+                for o in node.output
             ]
         row = ROWS.get(node.op_type)
         if row is None:
@@ -108,6 +110,22 @@ class Walk:
         if None in outputs:
             raise RefusedError("its branch holds what is not supported", "see the other nodes of this list")
         return [v for v in outputs if v is not None]
+
+
+def _steps(op: str, inputs: list[Value | None], attributes: Mapping[str, Any]) -> Steps | None:
+    """Of a folded node: what its result was dequantised from, where that is still known."""
+    known = [v.constant for v in inputs if v is not None]
+    x = inputs[0]
+    if op == "DequantizeLinear" and x is not None and not attributes.get("block_size", 0):
+        octets, scale, zero = (known + [None])[:3]
+        if octets is not None and scale is not None:
+            return Steps.of(octets, scale, zero, attributes.get("axis", 1) if scale.size > 1 else 0)
+    if x is not None and x.steps is not None:
+        if op == "Identity":
+            return x.steps
+        if op == "Transpose":
+            return x.steps.transposed(attributes.get("perm", range(len(x.shape))[::-1]))
+    return None
 
 
 def _shape(op: str, shape: tuple[int, ...], attributes: Mapping[str, Any]) -> Any:
