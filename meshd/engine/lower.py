@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshd.engine.context import Context
-from meshd.engine.operators import ROWS, Call
 from meshd.engine.octets import OctetSteps
+from meshd.engine.operators import ROWS, Call
 from meshd.engine.packed import Packer
 from meshd.engine.quantised import Quantised, real
 from meshd.engine.step import ArrayStep, Form, KernelStep, PlaneStep, Rename, Step

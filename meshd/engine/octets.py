@@ -22,7 +22,27 @@ from meshd.model.graph import Operation, TensorType
 from meshd.model.quantised import BYTES, one_step
 
 UNARY = frozenset(
-    "Relu LeakyRelu Clip HardSwish Swish Sigmoid HardSigmoid Tanh Elu Selu Celu Gelu Erf Mish Softplus Softsign Neg Abs Exp".split()
+    [
+        "Relu",
+        "LeakyRelu",
+        "Clip",
+        "HardSwish",
+        "Swish",
+        "Sigmoid",
+        "HardSigmoid",
+        "Tanh",
+        "Elu",
+        "Selu",
+        "Celu",
+        "Gelu",
+        "Erf",
+        "Mish",
+        "Softplus",
+        "Softsign",
+        "Neg",
+        "Abs",
+        "Exp",
+    ]
 )
 """Functions of one element that a table holds."""
 
@@ -45,8 +65,8 @@ class Scale:
         values = [context.constants.get(n) for n in o.inputs[1:] if n]
         if values[0] is None or values[-1] is None or values[0].dtype != np.float32:
             return None
-        step, zero = values[0].reshape(-1)[0], values[1].reshape(-1)[0] if len(values) > 1 else 0
-        return cls(step, int(zero), dtype == "int8") if isfinite(step) and step > 0 else None
+        step, zero = values[0].reshape(-1)[0], int(values[-1].reshape(-1)[0]) if len(values) > 1 else 0
+        return cls(step, zero, dtype == "int8") if isfinite(step) and step > 0 else None
 
     def octets(self, channels: int, height: int = 1, width: int = 1) -> Octets:
         """Channels side by side, without pads."""
@@ -189,7 +209,9 @@ class OctetSteps:
         """Two dequantised tensors, added, perhaps clipped, quantised again."""
         context, operations = self.context, self.context.graph.operations
         sides = [context.writer.get(n, -1) for n in o.inputs]
-        if o.inputs[0] == o.inputs[1] or any(not self._inside(k) or self._reader(n) != i for n, k in zip(o.inputs, sides, strict=True)):
+        if o.inputs[0] == o.inputs[1] or any(
+            not self._inside(k) or self._reader(n) != i for n, k in zip(o.inputs, sides, strict=True)
+        ):
             return None
         taken, low, high, at = [*sides, i], -np.inf, np.inf, self._reader(o.outputs[0])
         if at >= 0 and operations[at].op in {"Relu", "Clip"}:
@@ -197,7 +219,11 @@ class OctetSteps:
             low, high = (0.0, np.inf) if operations[at].op == "Relu" else (a["low"], a["high"])
             taken.append(at)
             at = self._reader(operations[at].outputs[0])
-        if at < 0 or operations[at].op != "QuantizeLinear" or any(operations[k].op != "DequantizeLinear" for k in sides):
+        if (
+            at < 0
+            or operations[at].op != "QuantizeLinear"
+            or any(operations[k].op != "DequantizeLinear" for k in sides)
+        ):
             return None
         left, right, to = (Scale.of(context, operations[k]) for k in (*sides, at))
         names = [operations[k].inputs[0] for k in sides]

@@ -243,8 +243,8 @@ class Conversion(Kernel):
         if self._settled is None:
             self._settled = self._settle()
         loop, numbers, scratched = self._settled
-        if x.dtype == np.int8 or out.dtype == np.int8:
-            x, out = (a.view(np.uint8) if a.dtype == np.int8 else a for a in (x, out))
+        if x.dtype.kind == "i" or out.dtype.kind == "i":
+            x, out = (a.view(np.uint8) if a.dtype.kind == "i" else a for a in (x, out))
         if scratched:
             loop(x, out, scratch, *numbers, first, last)
         else:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from meshd.kernels.forms import Form, rates, storages, stored
 from meshd.kernels.kernel import Bend, Flat, Kernel, Tail
-from meshd.kernels.layout import Bits, Layout, Octets, Planes, Weights
+from meshd.kernels.layout import Bits, Layout, OctetPlanes, Octets, Planes, Weights
 from meshd.kernels.planes import (
     BITS,
     DIRECT,
@@ -123,6 +123,7 @@ class Window:
         row, column = np.divmod(np.arange(self.out[0] * self.out[1], dtype=np.int64), self.out[1])
         if to is None:
             return np.zeros(len(row), np.int64)
+        assert not isinstance(to, OctetPlanes), "no window writes bytes in the graph's order"
         u, v = row + to.top, column + to.left
         if isinstance(to, Planes):
             sh, sw = to.strides

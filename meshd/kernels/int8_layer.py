@@ -50,7 +50,9 @@ class Int8Layer(Kernel):
         whole[:outputs, :, :inner] = self.weight.reshape(outputs, inner, taps).transpose(0, 2, 1)
         tap = self.window.taps(source, source.stride) if self.window else np.zeros(1, np.int64)
         places = (tap[:, None] + 4 * np.arange(fours)).astype(np.int32).ravel()
-        words, offset, rest = [], [], whole
+        words: list[NDArray[Any]] = []
+        offset: list[NDArray[Any]] = []
+        rest = whole
         while not words or rest.any():
             part = np.clip(rest, -128, 127).astype(np.int8)
             word = part.view("<i4").reshape(panels, lanes, taps * fours)
@@ -120,7 +122,8 @@ class Int8Layer(Kernel):
     def run(self, x: Flat, out: Flat, residual: Flat | None, scratch: Flat, rows: int, first: int, last: int) -> None:
         """See `Kernel.run`."""
         floats, octets = (_NO_FLOATS, out) if isinstance(self.output_layout, Octets) else (out, _NO_OCTETS)
-        added, more = _NO_FLOATS if residual is None else residual, _NO_OCTETS
+        added: Flat = _NO_FLOATS if residual is None else residual
+        more: Flat = _NO_OCTETS
         if isinstance(self.residual_layout, Octets):
             added, more = _NO_FLOATS, added
         compute: Any = self._many if self._rows(rows) > 1 else self._one

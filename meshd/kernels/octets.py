@@ -85,7 +85,7 @@ def quantise_planes(x, out, scale, zero, low, high, flip, come, first, last):
             for j in range(come.width):
                 v = x[start + j] if come.sw == 1 else x[source + row_start(come, i, j)]
                 t = np.rint(v / scale)
-                t = t if t == t else np.float32(0)
+                t = np.float32(0) if np.isnan(t) else t
                 t = t if t > low else low
                 t = high if t > high else t
                 out[target + j] = np.uint8(np.int32(t + zero)) ^ other
@@ -185,7 +185,7 @@ def look_up(x, out, table, come, to, p, first, last):
             fill_octets(out, image * to.size, p, to.bottom, to.zero)
         a = image * come.size + come.base + i * come.row
         b = image * to.size + to.base + i * to.row
-        for j in range(p.width):
+        for _ in range(p.width):
             for c in range(p.channels):
                 out[b + c] = table[x[a + c]]
             a += come.column

@@ -153,4 +153,5 @@ class Pool(Kernel):
         if isinstance(to, Planes):
             self._pool(x, out, scratch, to.fill, self.pooling, place(come), place(to), first, last)
         else:
+            assert isinstance(to, Bits)
             pool_bits()(x, out, self.pooling._replace(bottom=to.bottom), place(come), place(to), first, last)

@@ -1,4 +1,7 @@
-"""The door to what is done to quantised bytes without multiplying: pooling, adding, functions of one. See `registry` for layers and conversions."""
+"""The door to what is done to quantised bytes without multiplying: pooling, adding, functions of one element.
+
+See `registry` for layers and conversions.
+"""
 
 from dataclasses import replace
 
@@ -28,7 +31,9 @@ def pool_octets(
     oh = output_size(source.height, kernel[0], strides[0], pads[0], pads[2], dilations[0])
     ow = output_size(source.width, kernel[1], strides[1], pads[1], pads[3], dilations[1])
     if min(oh, ow) < 1:
-        raise MisuseError(f"kernel {kernel} does not fit into height {source.height}, width {source.width}, pads {pads}")
+        raise MisuseError(
+            f"kernel {kernel} does not fit into height {source.height}, width {source.width}, pads {pads}"
+        )
     to = replace(source, height=oh, width=ow, top=0, left=0, bottom=0, pitch=ow)
     if compiled():
         from meshd.kernels.octets import OctetPool
@@ -75,6 +80,7 @@ def look_up(source: Octets, to: Octets, table: NDArray[np.uint8]) -> Kernel:
 
     def compute(x: Floats) -> Floats:
         steps = table[np.rint(x / np.float32(source.scale)).astype(np.int32) + source.zero].astype(np.int32)
-        return (steps - to.zero).astype(np.float32) * np.float32(to.scale)
+        real: Floats = (steps - to.zero).astype(np.float32) * np.float32(to.scale)
+        return real
 
     return ReferenceKernel("other.look_up", "other", source, to, compute=compute)

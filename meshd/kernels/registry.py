@@ -263,9 +263,7 @@ def convolution_int8(
     )  # fmt: skip
 
 
-def product_int8(
-    weight: Whole, source: Octets, *, tail: Tail | None = None, residual: Octets | None = None
-) -> Kernel:
+def product_int8(weight: Whole, source: Octets, *, tail: Tail | None = None, residual: Octets | None = None) -> Kernel:
     """Quantised rows times the transpose of an int8 matrix (outputs, k); otherwise as `convolution_int8`."""
     tail = _checked_int8(tail, weight, 2)
     outputs, k = weight.shape
@@ -370,16 +368,16 @@ def convert(source: Layout, target: Layout) -> Kernel:
         raise MisuseError(f"source {shapes[0]} and target {shapes[1]}: a conversion keeps channels, height and width")
     kind = "sign" if isinstance(target, Bits) else "copy"
     phased = isinstance(source, Planes) and source.strides != ONE
-    quantised = [isinstance(layout, Octets | OctetPlanes) for layout in (source, target)]
-    if any(quantised) and any(isinstance(layout, Bits) for layout in (source, target)):
+    from_bytes, to_bytes = (isinstance(layout, Octets | OctetPlanes) for layout in (source, target))
+    if (from_bytes or to_bytes) and any(isinstance(layout, Bits) for layout in (source, target)):
         raise MisuseError(f"source {source} and target {target}: octets are converted from and to floats only")
     if compiled() and not (phased and isinstance(target, Bits)):
         from meshd.kernels.conversion import Conversion
 
         return Conversion(f"other.convert.{kind}", "other", source, target, numeric="exact")
-    if all(quantised):
-        source, target = replace(source, scale=1.0), replace(target, scale=1.0)  # type: ignore[call-arg]
-    also = (Octets, OctetPlanes) if quantised[1] else ()
+    if isinstance(source, Octets | OctetPlanes) and isinstance(target, Octets | OctetPlanes):
+        source, target = replace(source, scale=1.0), replace(target, scale=1.0)
+    also = (Octets, OctetPlanes) if to_bytes else ()
     return ReferenceKernel(f"other.convert.{kind}", "other", source, target, also_writes=also, compute=lambda x: x)
 
 

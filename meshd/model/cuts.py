@@ -20,6 +20,8 @@ from meshd.core.plan import Encoding, LayerCost
 from meshd.model.check import infer, stored_bytes, tensor_bytes
 from meshd.model.graph import Graph, Operation, Port, TensorType
 from meshd.model.operators import OPERATORS
+from meshd.model.quantised import BYTES, QuantisedLayer, quantised_layers
+from meshd.model.quantised import SPARSE_FROM as OCTETS_SPARSE_FROM
 from meshd.model.structure import sign_tensors
 
 SPARSE_FROM = 0.5
@@ -57,6 +59,7 @@ class _Lives:
         self.last = {n: max(readers) for n, readers in self.read.items() if readers and max(readers) > self.born[n]}
         """The last reader of each tensor that anybody reads."""
         self.signs = self._signs()
+        self.quantised = quantised_layers(graph)
 
     def _signs(self) -> set[str]:
         """Tensors of which only the sign counts, or which are nothing but signs."""
@@ -188,18 +191,24 @@ def _cost(graph: Graph, lives: _Lives, layer: int, owner: dict[str, int]) -> Lay
     resident = 0
     open_end = ""
     """What a kernel writes, as long as the next operation may leave with it."""
-    for operation in graph.operations[first:last]:
-        if operation.op == "Reshape":
-            continue  # Another name for the same memory.
+    octets = {q.index: q for q in lives.quantised.within(first, last)}
+    inside = {i for q in octets.values() for i in q.inside if not _shared(graph, lives, i)}
+    for i, operation in enumerate(graph.operations[first:last], first):
+        if operation.op == "Reshape" or i in inside:
+            continue  # Another name for the same memory, or done by the layer's kernel.
         kind, count = _work(graph, operation, lives)
         weights = {n for n in operation.inputs if n in graph.weights}
-        packed = sum(_resident(graph, operation, n, kind) for n in weights)
         moved = [n for n in (*operation.inputs, *operation.outputs) if n in graph.tensors]
         joins = operation.op in TAILS and open_end in operation.inputs and len(lives.read[open_end]) == 1
         if joins:
             moved = [n for n in operation.inputs if n in graph.tensors and n != open_end]
         if joins or operation.op in {"Conv", "Gemm"}:
             open_end = operation.outputs[0]
+        if i in octets:
+            weights.update(n for n in graph.operations[octets[i].weight].inputs if n)
+            kind, count = _octets_work(graph, operation, octets[i], count)
+            moved = _moved(graph, octets[i])
+        packed = sum(_resident(graph, operation, n, kind) for n in weights)
         for name, more in (
             ("steps", 0 if joins else 1),
             (kind, count),
@@ -215,6 +224,29 @@ def _cost(graph: Graph, lives: _Lives, layer: int, owner: dict[str, int]) -> Lay
     )
 
 
+def _shared(graph: Graph, lives: _Lives, i: int) -> bool:
+    """Whether somebody else reads what a DequantizeLinear inside a layer makes: then it is made after all."""
+    o = graph.operations[i]
+    return o.op == "DequantizeLinear" and len(lives.read[o.outputs[0]]) > 1
+
+
+def _moved(graph: Graph, layer: QuantisedLayer) -> list[str]:
+    """What a layer in 8 bits reads and writes: bytes, where bytes go in and come out."""
+    made = graph.operations[layer.tail[-1] if layer.tail else layer.index].outputs[0]
+    read = [graph.operations[k].inputs[0] for k in (layer.source, layer.added) if k >= 0]
+    return [*read, made]
+
+
+def _octets_work(graph: Graph, o: Operation, layer: QuantisedLayer, count: int) -> tuple[str, int]:
+    """Cost class of a layer in 8 bits: int8, but for those that the float kernels serve on whole numbers."""
+    weight = graph.weights[graph.operations[layer.weight].inputs[0]]
+    if o.op == "Conv" and o.attributes["group"] != 1 and weight.type.shape[1] == 1:
+        return "dense", count * DEPTHWISE
+    if weight.structure.startswith("block") and weight.zeros >= OCTETS_SPARSE_FROM:
+        return "sparse", round(count * (1.0 - weight.zeros))
+    return "int8", count
+
+
 @lru_cache(maxsize=64)
 def _arena_shares(key: "_Key") -> tuple[int, ...]:
     """What each layer is booked of the arena.
@@ -224,8 +256,18 @@ def _arena_shares(key: "_Key") -> tuple[int, ...]:
     need a little more than is booked, long ones less.
     """
     graph, lives = key.graph, _lives(key)
-    raw = lives.sweep(lambda n: tensor_bytes(graph.tensors[n]))
-    own = [max(raw[i] + _beside(graph, i) for i in range(first, last)) for first, last in layers(graph)]
+    layers_in_octets = lives.quantised.layers.values()
+    inside = {i for q in layers_in_octets for i in q.inside}
+    made = {q.index: _moved(graph, q)[-1] for q in layers_in_octets}
+    never = {n for i in inside for n in graph.operations[i].outputs} - set(made.values())
+    raw = lives.sweep(lambda n: 0 if n in never else tensor_bytes(graph.tensors[n]))
+
+    def beside(i: int) -> int:
+        if i in made:
+            return tensor_bytes(graph.tensors[made[i]])
+        return 0 if i in inside else _beside(graph, i)
+
+    own = [max(raw[i] + beside(i) for i in range(first, last)) for first, last in layers(graph)]
     peak, total = max(own), max(1, sum(own))
     return tuple(max(size // ARENA_SHARES, size * peak // total) for size in own)
 
@@ -271,13 +313,14 @@ def _depthwise(graph: Graph, operation: Operation) -> bool:
 def _resident(graph: Graph, operation: Operation, name: str, kind: str) -> int:
     """Bytes of a packed weight: signs in words, kept non-zeros with an offset for four of them, all else as it is."""
     weight = graph.weights[name]
+    floats = 4 if weight.type.dtype in BYTES and kind != "int8" and len(weight.type.shape) > 1 else 1  # Held as floats.
     if kind == "dense" and len(weight.type.shape) > 2:
         # An int32 place for each eight of a convolution; in depthwise ones for each.
-        return tensor_bytes(weight.type) * (16 if _depthwise(graph, operation) else 9) // 8
+        return tensor_bytes(weight.type) * floats * (16 if _depthwise(graph, operation) else 9) // 8
     if kind == "binary":
         return -(-stored_bytes(weight) // 8) * 8
     if kind == "sparse":
-        return round(tensor_bytes(weight.type) * (1.0 - weight.zeros) * 1.25)
+        return round(tensor_bytes(weight.type) * floats * (1.0 - weight.zeros) * 1.25)
     return tensor_bytes(weight.type)
 
 

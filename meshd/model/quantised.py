@@ -45,6 +45,11 @@ class QuantisedLayer:
     added: int = -1
     quantised: bool = False
 
+    @property
+    def inside(self) -> tuple[int, ...]:
+        """Operations that are done within the layer's kernel."""
+        return tuple(i for i in (self.source, self.weight, self.added, *self.tail) if i >= 0)
+
 
 @dataclass(frozen=True, slots=True)
 class QuantisedLayers:
@@ -83,7 +88,8 @@ def quantised_layers(graph: Graph) -> QuantisedLayers:
         return i if fits and graph.tensors[o.inputs[0]].dtype in BYTES else -1
 
     def tail_of(i: int) -> tuple[tuple[int, ...], int, bool]:
-        name, found, added, clipped = graph.operations[i].outputs[0], [], -1, False
+        name, added, clipped = graph.operations[i].outputs[0], -1, False
+        found: list[int] = []
         while len(readers.get(name, ())) == 1 and name not in outputs:
             at = readers[name][0]
             o = graph.operations[at]

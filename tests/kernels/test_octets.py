@@ -84,7 +84,10 @@ def test_signs_have_no_scale() -> None:
 )
 def test_pooling_of_bytes_is_pooling_of_their_values(kernel: Any, how: Any, either: str) -> None:
     rng = np.random.default_rng(4)
-    for source in (Octets(6, 7, 5, 1, 1, 1, 8, 0.125, 3), Octets(33, 7, 5, pitch=5, scale=0.125, zero_point=-5, signed=True)):
+    for source in (
+        Octets(6, 7, 5, 1, 1, 1, 8, 0.125, 3),
+        Octets(33, 7, 5, pitch=5, scale=0.125, zero_point=-5, signed=True),
+    ):
         images = _real(rng, (2, source.channels, 7, 5), source)
         expected = reference.pool_max(images, kernel, how.get("strides", (1, 1)), how.get("pads", (0, 0, 0, 0)),
                                       how.get("dilations", (1, 1)))  # fmt: skip
@@ -102,7 +105,10 @@ def test_a_sum_of_bytes_is_rounded_once(either: str) -> None:
     rng = np.random.default_rng(5)
     a, b = Octets(6, 4, 5, 1, 1, 1, 8, 0.11, 3), Octets(6, 4, 5, pitch=5, scale=0.07, zero_point=-5, signed=True)
     x, y = (_real(rng, (2, 6, 4, 5), o) for o in (a, b))
-    for to, low, high in ((Octets(6, 4, 5, 0, 1, 0, 6, 0.1, 0), 0.0, np.inf), (Octets(6, 4, 5, pitch=5, scale=0.3, zero_point=-9, signed=True), -np.inf, np.inf)):
+    for to, low, high in (
+        (Octets(6, 4, 5, 0, 1, 0, 6, 0.1, 0), 0.0, np.inf),
+        (Octets(6, 4, 5, pitch=5, scale=0.3, zero_point=-9, signed=True), -np.inf, np.inf),
+    ):
         value = np.clip(x + y, np.float32(low), np.float32(high))
         steps = np.clip(np.rint(value / np.float32(to.scale)), -to.zero, 255 - to.zero)
         expected = steps.astype(np.float32) * np.float32(to.scale)

@@ -42,7 +42,7 @@ class Steps:
             wide = [1] * octets.ndim
             wide[axis] = -1
             less = octets.astype(np.int16) - zero.astype(np.int16).reshape(wide if zero.size > 1 else ())
-            if less.size and -128 <= less.min() and less.max() <= 127:
+            if less.size and less.min() >= -128 and less.max() <= 127:
                 octets, zero = less.astype(np.int8), None
         elif octets.dtype == np.uint8 and octets.max(initial=0) <= 127:
             octets = octets.astype(np.int8)

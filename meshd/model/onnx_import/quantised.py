@@ -62,9 +62,10 @@ def _quantise_before_moves(builder: Builder, outputs: set[str]) -> None:
     """`Move, Quantize` is `Quantize, Move`: rounding keeps the order of numbers."""
     alone = _alone(builder, outputs)
     at = {n: i for i, o in enumerate(builder.operations) for n in o.outputs if n}
-    for i, o in enumerate(builder.operations):
-        if not _is_quantiser(builder, o):
+    for place, quantiser in enumerate(builder.operations):
+        if not _is_quantiser(builder, quantiser):
             continue
+        i, o = place, quantiser
         while True:
             k = at.get(o.inputs[0], -1)
             move = builder.operations[k]
@@ -164,19 +165,20 @@ def _keep_bytes(builder: Builder) -> None:
                 out = builder.name(f"{o.inputs[1]}.floats")
                 builder.types[out] = TensorType("float32", steps.octets.shape)
                 kept.append(Operation(out, "DequantizeLinear", names, (out,), {"axis": 0}))
-                o = replace(o, inputs=(o.inputs[0], out, *o.inputs[2:]))
+                kept.append(replace(o, inputs=(o.inputs[0], out, *o.inputs[2:])))
+                continue
         kept.append(o)
     builder.operations = kept
 
 
 def _constants(builder: Builder, wish: str, steps: Steps) -> tuple[str, ...]:
+    """New weights: the bytes, their scales, and zero points where they have any."""
+    zero = None
+    if steps.zero is not None:
+        zero = np.array(np.broadcast_to(steps.zero.reshape(-1), (steps.scale.size,))).reshape(steps.scale.shape)
     names = []
-    for array, what in ((steps.octets, "octets"), (steps.scale, "step"), (steps.zero, "zero")):
+    for array, what in ((steps.octets, "octets"), (steps.scale, "step"), (zero, "zero")):
         if array is not None:
-            if what == "zero" and array.size != steps.scale.size:
-                array = np.full(steps.scale.shape, array.reshape(-1)[0], array.dtype)
-            elif what == "zero":
-                array = array.reshape(steps.scale.shape)
             value = builder.constant(array, f"{wish}.{what}")
             assert value.constant is not None
             builder.arrays[value.name], builder.types[value.name] = value.constant, value.type

@@ -148,8 +148,7 @@ def _weight_steps(n: Node, axis: int) -> Steps | None:
     w, scale, zero = (n.value(i).constant for i in (3, 4, 5))
     if w is None or scale is None or zero is None:
         return None
-    found = Steps.of(w, scale.reshape(-1) if scale.size > 1 else scale, zero.reshape(-1), axis if scale.size > 1 else 0)
-    return found
+    return Steps.of(w, scale.reshape(-1) if scale.size > 1 else scale, zero.reshape(-1), axis if scale.size > 1 else 0)
 
 
 def qlinear_conv(n: Node) -> Value:

@@ -114,10 +114,10 @@ class Walk:
 
 def _steps(op: str, inputs: list[Value | None], attributes: Mapping[str, Any]) -> Steps | None:
     """Of a folded node: what its result was dequantised from, where that is still known."""
-    known = [v.constant for v in inputs if v is not None]
+    known = [v.constant if v is not None else None for v in inputs]
     x = inputs[0]
     if op == "DequantizeLinear" and x is not None and not attributes.get("block_size", 0):
-        octets, scale, zero = (known + [None])[:3]
+        octets, scale, zero = [*known, None, None][:3]
         if octets is not None and scale is not None:
             return Steps.of(octets, scale, zero, attributes.get("axis", 1) if scale.size > 1 else 0)
     if x is not None and x.steps is not None:
