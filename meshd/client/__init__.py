@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from meshd.client.calls import Answer, TensorSpec
+    from meshd.client.deployed import Deployed, deploy
     from meshd.client.inference import Inference
     from meshd.client.trio_inference import TrioInference
 
-__all__ = ["Answer", "Inference", "TensorSpec", "TrioInference"]
-_WHERE = {"Answer": "calls", "TensorSpec": "calls", "Inference": "inference", "TrioInference": "trio_inference"}
+__all__ = ["Answer", "Deployed", "Inference", "TensorSpec", "TrioInference", "deploy"]
+_WHERE = {
+    "Answer": "calls",
+    "Deployed": "deployed",
+    "Inference": "inference",
+    "TensorSpec": "calls",
+    "TrioInference": "trio_inference",
+    "deploy": "deployed",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -46,6 +46,10 @@ class Inference:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all calls."""
         self._methods.close()
 
     def describe(self, name: str, timeout_s: float = 10) -> Signature:

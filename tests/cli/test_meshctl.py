@@ -167,7 +167,7 @@ def test_deploy_answers_when_what_was_ordered_is_served(daemon: FakeDaemon) -> N
 
 
 def test_deploy_of_what_cannot_be_placed_ends_with_6(daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("meshd.cli.meshctl.deploy.PATIENCE_S", 0.1)
+    monkeypatch.setattr("meshd.client.order.PATIENCE_S", 0.1)
     older = view(5)
     daemon.board.publish(View(5, older.me, older.boot, older.members, {}))
     daemon.operator.operate_from_thread = lambda *_: (daemon.board.publish(view(6)), events.Done(""))[1]  # type: ignore[method-assign]
@@ -179,7 +179,7 @@ def test_deploy_of_what_cannot_be_placed_ends_with_6(daemon: FakeDaemon, monkeyp
 def test_a_problem_is_not_the_answer_while_a_node_still_measures_itself(
     daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("meshd.cli.meshctl.deploy.PATIENCE_S", 0.1)
+    monkeypatch.setattr("meshd.client.order.PATIENCE_S", 0.1)
     older = view(5)
     daemon.board.publish(View(5, older.me, older.boot, older.members, {}))
     blank = {node: replace(member, capacity=Capacity()) for node, member in older.members.items()}

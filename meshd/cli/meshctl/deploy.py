@@ -1,19 +1,10 @@
 """`meshctl deploy`: serve a model under a name, and wait until the mesh does."""
 
-from typing import TYPE_CHECKING
-
 import click
 
 from meshd.cli.meshctl.output import output_option, say, show, socket_option
 from meshd.cli.meshctl.plan import render_plan
-from meshd.errors import Exit, UnavailableError
-
-if TYPE_CHECKING:
-    from meshd.client.admin import Admin
-    from meshd.v1 import admin_pb2 as pb
-
-PATIENCE_S = 10.0
-"""A problem may pass (a node still measures itself); one that stays this long is the answer."""
+from meshd.errors import Exit
 
 
 @click.command()
@@ -63,6 +54,7 @@ def command(
     """
     from meshd.cli.meshctl import documents
     from meshd.client.admin import Admin, find_socket
+    from meshd.client.order import order, serves
     from meshd.v1 import admin_pb2 as pb
 
     policy = pb.DeployPolicy(
@@ -75,65 +67,12 @@ def command(
         keep_input=keep_input,
     )
     with Admin(find_socket(socket)) as admin:
-        generation = max((d.generation for d in admin.status().deployments if d.name == name), default=0)
-        say(admin.deploy(name, model or name, policy, timeout_s) or f"{name}: the order is kept")
-        found = _ordered(admin.status(), name, generation) if no_wait else _await(admin, name, generation, timeout_s)
+        found = order(admin, name, model or name, policy, timeout_s, say, wait=not no_wait)
         document = documents.deployment_in_full(found, admin.status().nodes)
     show(document, output, render_plan)
-    if not no_wait and not _serves(found):
+    if not no_wait and not serves(found):
         say(f"{name}: {found.problem or 'not served in time; see meshctl plan show'}")
         ctx.exit(Exit.CONFLICT if found.problem else Exit.UNAVAILABLE)
-
-
-def _await(admin: "Admin", name: str, generation: int, timeout_s: float) -> "pb.DeploymentStatus":
-    """What became of the order: served, or not with the time up or with one problem that stayed for `PATIENCE_S`."""
-    import time
-
-    until, problem, since = time.monotonic() + timeout_s, "", time.monotonic()
-    while True:
-        left_s = until - time.monotonic()
-        try:
-            status = admin.wait(lambda s: _serves(_ordered(s, name, generation)), max(min(1.0, left_s), 0.1), name)
-        except UnavailableError:
-            status = admin.status()
-        now, found = time.monotonic(), _ordered(status, name, generation)
-        if _serves(found):
-            return found
-        if found.problem != problem:
-            problem, since = found.problem, now
-            if problem:
-                say(f"{name}: {problem}")
-        if _measuring(status):
-            since = now
-        if now >= until or (problem and now - since >= PATIENCE_S):
-            return found
-
-
-def _ordered(status: "pb.Status", name: str, generation: int) -> "pb.DeploymentStatus":
-    """The deployment past `generation`; an empty one until the order is seen."""
-    from meshd.v1 import admin_pb2 as pb
-
-    for each in status.deployments:
-        if each.name == name and each.generation > generation:
-            return each
-    return pb.DeploymentStatus(name=name)
-
-
-def _measuring(status: "pb.Status") -> bool:
-    """Whether a live node has not said yet what it offers: a first start compiles and times kernels for a while."""
-    from meshd.v1.gossip_pb2 import MEMBER_STATE_ALIVE
-
-    return any(node.state == MEMBER_STATE_ALIVE and not node.memory_bytes for node in status.nodes)
-
-
-def _serves(found: "pb.DeploymentStatus") -> bool:
-    """Whether a plan of what was ordered last is served in all its segments."""
-    plan = found.serving
-    return (
-        found.HasField("serving")
-        and plan.generation == found.generation
-        and all(part.candidates for part in plan.segments)
-    )
 
 
 def _bytes(text: str) -> int:
