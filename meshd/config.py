@@ -170,6 +170,15 @@ ROUNDS_MAX: Final = 3
 """Of one negotiation, each without those who refused."""
 TOLD_AT_ONCE_MAX: Final = 16
 """Nodes told of a new record or plan by link at once; the rest hear the rumour."""
+COMMANDS_MAX: Final = 256
+"""Operators' commands that wait for their answer at once: somebody typed each."""
+CANDIDATES_MAX: Final = 256
+"""Nodes asked for a bid at once: in a larger mesh three quarters of these by their facts, the rest by chance."""
+FLAPS_MAX: Final = 3
+FLAP_US: Final = 10 * MINUTE
+"""A node that came back so often within this time is flapping: it keeps what it holds, and gets more only in need."""
+FLAPPING_TIMES: Final = 8
+"""So many times slower a flapping node counts for what it does not hold: more than two boards of one mesh usually differ."""
 DEPLOY_ANSWER_US: Final = 60 * S
 DRAIN_ANSWER_US: Final = 120 * S
 DISKS_MIN: Final = 3

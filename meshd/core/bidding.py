@@ -26,7 +26,7 @@ class Bidder:
 
     def __init__(self, me: NodeId, shelf: Shelf, timers: Timers) -> None:
         self._me, self._shelf, self._timers = me, shelf, timers
-        self._offers: dict[tuple[NodeId, int], Offer] = {}
+        self.offers: dict[tuple[NodeId, int], Offer] = {}
 
     def offered(self, source: NodeId, offer: Offer, capacity: Capacity, on_disk: bool, now_us: int) -> Bid | Decline:
         """Answer an offer."""
@@ -37,9 +37,9 @@ class Bidder:
         failed = [i for i in self._shelf.items.values() if i.deployment == offer.deployment and i.state is Hold.FAILED]
         if any(item.retry_at_us > now_us for item in failed):
             return Decline(offer.number, f"a load failed here: {failed[0].reason}")
-        self._offers[source, offer.number] = offer
-        while len(self._offers) > OFFERS_REMEMBERED_MAX:
-            del self._offers[next(iter(self._offers))]
+        self.offers[source, offer.number] = offer
+        while len(self.offers) > OFFERS_REMEMBERED_MAX:
+            del self.offers[next(iter(self.offers))]
         return Bid(
             offer.number,
             layer_us(capacity.rates, offer.layers),
@@ -56,7 +56,7 @@ class Bidder:
         ----------
         trusted : whether the planner whose promise this node holds is alive as far as it knows
         """
-        offer = self._offers.get((source, award.number))
+        offer = self.offers.get((source, award.number))
         name = award.plan.deployment
         if offer is None or offer.deployment != name or award.plan.segments[-1].end != len(offer.layers):
             return Reject(award.number, "no such offer")

@@ -7,12 +7,16 @@ Rule: two boots of one id that each return a fresh number three times over 5 s a
 told, nothing else changes. Which of them is right is not for the mesh to say.
 """
 
+from collections.abc import Iterable
+
 from meshd.core.context import Context
 from meshd.core.ids import Address, Boot, NodeId
 
 PROOFS = 3
 RIVALS_MAX = 64
 """Ids watched at once; more clones than that are one operator's mistake, named often enough."""
+RIVAL_BOOTS_MAX = 8
+"""Boots of one id watched at once: two that last are a clone, whatever a third does."""
 
 
 class Clones:
@@ -28,7 +32,7 @@ class Clones:
         if not rival and node not in self._proofs:
             return
         if node not in self._proofs and len(self._proofs) >= RIVALS_MAX:
-            del self._proofs[next(iter(self._proofs))]
+            self._forget(next(iter(self._proofs)))
         now_us, span_us = self._context.now_us, self._context.timers.clone_after_us
         boots = self._proofs.setdefault(node, {})
         boots.setdefault(boot, []).append(now_us)
@@ -37,8 +41,9 @@ class Clones:
             # What was proven long ago was another boot's time: a restart, not a rival.
             boots[old] = [at for at in boots[old] if now_us - at < 4 * span_us][-16:]
             if not boots[old]:
-                del boots[old]
-                self._addresses.pop((node, old), None)
+                self._drop(node, old)
+        while len(boots) > RIVAL_BOOTS_MAX:
+            self._drop(node, min(boots, key=lambda each: boots[each][-1]))
         proven = sorted(b for b, at in boots.items() if len(at) >= PROOFS and at[-1] - at[0] >= span_us)
         if len(proven) >= 2:
             one, two = proven[-2:]
@@ -47,6 +52,15 @@ class Clones:
                 reason="two machines have this identity: give one of them a fresh state folder",
             )  # fmt: skip
             self._forget(node)
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        yield ("rivals", len(self._proofs), RIVALS_MAX)
+        yield ("rival boots", len(self._addresses), RIVALS_MAX * RIVAL_BOOTS_MAX)
+
+    def _drop(self, node: NodeId, boot: Boot) -> None:
+        del self._proofs[node][boot]
+        self._addresses.pop((node, boot), None)
 
     def _forget(self, node: NodeId) -> None:
         for boot in self._proofs.pop(node, {}):

@@ -34,6 +34,11 @@ class Desk:
     drains: dict[Token, int] = field(default_factory=dict)
     """Token to when it is answered whatever is held."""
 
+    @property
+    def waiting(self) -> int:
+        """Commands not answered yet."""
+        return len(self.deploys) + len(self.retires) + len(self.drains)
+
     def deploy(self, token: Token, name: str, model: Digest, persist: Token, now_us: int) -> None:
         """Wait for `persist` and the model's blobs."""
         self.deploys[token] = Waiting(name, model, persist, now_us + DEPLOY_ANSWER_US)

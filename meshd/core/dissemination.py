@@ -65,12 +65,25 @@ class Rumours:
             assert rumour.accuser is not None
             self._drop(("member", subject))
             key = ("suspect", subject, rumour.accuser)
-            self._accusations.setdefault(subject, {})[key] = None
+            self._accusations[subject] = self._still_news(rumour) | {key: None}
             self._put(key, rumour)
             return
         for accusation in self._accusations.pop(subject, ()):
             self._drop(accusation)
         self._put(("member", subject), rumour)
+
+    def _still_news(self, rumour: Rumour) -> dict[tuple[str, ...], None]:
+        """Accusations on their way of the same (boot, incarnation) as `rumour`; older ones are no news any more."""
+        kept: dict[tuple[str, ...], None] = {}
+        for key in self._accusations.get(rumour.subject, ()):
+            item = self._items.get(key)
+            if item is None or not isinstance(item.content, Rumour):
+                continue
+            if (item.content.boot, item.content.incarnation) == (rumour.boot, rumour.incarnation):
+                kept[key] = None
+            else:
+                self._drop(key)
+        return kept
 
     def put_intent(self, rumour: IntentRumour) -> None:
         """Spread the greatest key of a deployment."""

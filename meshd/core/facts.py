@@ -17,11 +17,11 @@ Renesse et al., "Efficient reconciliation and flow control for anti-entropy prot
 a reader can miss a key that never ceased to exist, because its owner wrote it again.
 """
 
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from meshd.config import FACT_BYTES_MAX, FACT_ENTRIES_MAX, FACT_TOMBSTONES_MAX
+from meshd.config import FACT_BYTES_MAX, FACT_ENTRIES_MAX, FACT_TOMBSTONES_MAX, MEMBERS_MAX
 from meshd.core.ids import NO_BOOT, Boot, NodeId, SegmentId
 from meshd.core.layered import Layered
 from meshd.core.messages import Fact, FactKey, FactsDelta, FactValue, Held
@@ -88,6 +88,11 @@ class Facts:
         self._coming: dict[NodeId, FactSet] = {}
         """What is gathered of a later version, from parts; one a node, shown to nobody."""
         self._nothing = FactSet()
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        yield ("facts", len(self._sets), MEMBERS_MAX + 1)
+        yield ("facts coming", len(self._coming), MEMBERS_MAX)
 
     def of(self, node: NodeId) -> FactSet:
         """What is known of a node; empty if nothing is. Not to be written."""

@@ -7,10 +7,18 @@ Rule 1: a record made here is told when it is on disk; one that came from elsewh
 Rule 2: which plan serves is derived from holdings, never written down.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from meshd.config import DEPLOYMENTS_MAX, DRAIN_ANSWER_US, Timers
+from meshd.config import (
+    COMMANDS_MAX,
+    DEPLOYMENTS_MAX,
+    DRAIN_ANSWER_US,
+    OFFERS_REMEMBERED_MAX,
+    PLANS_PER_DEPLOYMENT_MAX,
+    SEGMENTS_MAX,
+    Timers,
+)
 from meshd.core import repair, telling
 from meshd.core.bidding import Bidder
 from meshd.core.events import (
@@ -124,6 +132,17 @@ class Intent:
         """For the View; the same object while nothing in it changed."""
         return self._served
 
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        ledger = self._ledger
+        yield ("deployments", len(ledger.matters), DEPLOYMENTS_MAX)
+        yield ("records held back", len(ledger.held_back), COMMANDS_MAX)
+        yield ("commands", ledger.desk.waiting, COMMANDS_MAX)
+        yield ("offers", len(ledger.bidder.offers), OFFERS_REMEMBERED_MAX)
+        yield ("plans inquired", len(ledger.inquired), telling.INQUIRED_MAX)
+        yield ("promises", len(ledger.shelf.reserved), DEPLOYMENTS_MAX)
+        yield ("segments held", len(ledger.shelf.items), DEPLOYMENTS_MAX * PLANS_PER_DEPLOYMENT_MAX * SEGMENTS_MAX)
+
     # ---------------------------------------------------------------- what Node tells
 
     def start(self, now_us: int) -> list[Effect]:
@@ -232,6 +251,12 @@ class Intent:
 
     def _operate(self, token: Token, command: object, wall_us: int, now_us: int) -> list[Effect]:
         ledger = self._ledger
+        if max(ledger.desk.waiting, len(ledger.held_back)) >= COMMANDS_MAX:
+            return [
+                Answer(
+                    token, Refused("UNAVAILABLE", f"{COMMANDS_MAX} commands wait already: try again when some are done")
+                )
+            ]
         match command:
             case Deploy():
                 return self._deploy(token, command, wall_us, now_us)

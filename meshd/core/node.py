@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from meshd.config import MEMBERS_MAX, MINUTE, MS, NEWS_BYTES_MAX, TOMBSTONES_MIN, Timers
+from meshd.config import (
+    COMMANDS_MAX,
+    DEPLOYMENTS_MAX,
+    MEMBERS_MAX,
+    MINUTE,
+    MS,
+    NEWS_BYTES_MAX,
+    PEERS_KEPT_MAX,
+    TOMBSTONES_MIN,
+    Timers,
+)
 from meshd.core.contact import Contacts
 from meshd.core.context import Context
 from meshd.core.dissemination import Rumours
@@ -34,6 +44,7 @@ from meshd.core.events import (
     Persist,
     Persisted,
     Publish,
+    Refused,
     Sighted,
     TimerFired,
     Token,
@@ -176,9 +187,13 @@ class Node:
         """(table, entries, limit) of all that outsiders can make grow: invariant M9 and the metrics."""
         yield ("members", len(self.members.records), MEMBERS_MAX)
         yield ("tombstones", len(self.members.gone), max(TOMBSTONES_MIN, 4 * self.members.most))
-        yield ("rumours", len(self.rumours), 4 * MEMBERS_MAX)
-        yield from self.swim.probes.sizes()
-        yield from self._joins.sizes()
+        # Of each member one state or three accusations, and its facts; one key a deployment.
+        yield ("rumours", len(self.rumours), 4 * MEMBERS_MAX + DEPLOYMENTS_MAX)
+        yield ("early inputs", len(self._early), EARLY_INPUTS_MAX)
+        yield ("leaving", len(self._leaving), COMMANDS_MAX)
+        yield ("peers kept", len(self._contacts.kept), PEERS_KEPT_MAX)
+        for part in (self.swim, self._joins, self.reception, self.facts, self.sync, self.intent):
+            yield from part.sizes()
 
     def start(self, now_us: int) -> list[Effect]:
         """Begin a boot. Nothing is sent until the boot's Persist came back."""
@@ -367,6 +382,9 @@ class Node:
 
     def _leave(self, token: Token) -> None:
         context = self._context
+        if len(self._leaving) >= COMMANDS_MAX:
+            context.emit(Answer(token, Refused("UNAVAILABLE", "this node is leaving already")))
+            return
         self._leaving.append(token)
         if context.state is not State.LEFT:
             context.state = State.LEFT

@@ -6,9 +6,9 @@ Rule 3: what is refused changes nothing (invariant M5) and is counted.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from meshd.config import NEWS_BYTES_MAX, S
+from meshd.config import MEMBERS_MAX, NEWS_BYTES_MAX, S
 from meshd.core.clones import Clones
 from meshd.core.contact import Contacts
 from meshd.core.context import Context
@@ -73,6 +73,11 @@ class Reception:
         self.lacking: dict[NodeId, None] = {}
         """Members whose certificate is not known."""
         self.refused = 0
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        yield ("certificates lacking", len(self.lacking), MEMBERS_MAX)
+        yield from self._clones.sizes()
 
     # ------------------------------------------------------------ datagrams
 

@@ -49,6 +49,8 @@ def timeout_us(timers: Timers, members: int, confirmed: int, needed: int) -> int
 class Suspicion:
     """An open suspicion of one (boot, incarnation)."""
 
+    of: tuple[int, int]
+    """(boot, incarnation)."""
     began_us: int
     """Moved forward by the time this node itself was stopped."""
     accusers: dict[NodeId, None] = field(default_factory=dict)

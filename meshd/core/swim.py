@@ -14,8 +14,9 @@ Source: SWIM; Lifeguard (buddy system, confirmations). NB witnesses: when one no
 at once, so that confirmations do not wait for their turn in the round.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from meshd.config import MEMBERS_MAX
 from meshd.core.context import Context
 from meshd.core.dissemination import Rumours
 from meshd.core.ids import NodeId, rank
@@ -49,6 +50,11 @@ class Swim:
         self._on_change, self._on_higher_boot, self._on_refuted = on_change, on_higher_boot, on_refuted
         self._suspicions: dict[NodeId, Suspicion] = {}
         self.probes = Probes(context, members, post, rng, self._silent)
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        yield ("suspicions", len(self._suspicions), MEMBERS_MAX)
+        yield from self.probes.sizes()
 
     # ------------------------------------------------------------ hearing
 
@@ -153,9 +159,10 @@ class Swim:
             self.probes.hint(node)
 
     def _open(self, record: Record, accuser: NodeId) -> None:
-        suspicion = self._suspicions.get(record.node)
-        if suspicion is None:
-            suspicion = self._suspicions[record.node] = Suspicion(self._context.now_us)
+        suspicion, of = self._suspicions.get(record.node), (record.boot, record.incarnation)
+        if suspicion is None or suspicion.of != of:
+            # Of a later incarnation: it did answer the last one, whether or not that was heard here.
+            suspicion = self._suspicions[record.node] = Suspicion(of, self._context.now_us)
         suspicion.confirm(accuser)
         if accuser == self._context.me:
             self._watch(record.node)

@@ -13,12 +13,13 @@ what differs and not N (quickwit 6653).
 """
 
 import hashlib
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import replace
 
 from meshd.config import (
     BUCKETS,
     FACT_BYTES_MAX,
+    MEMBERS_MAX,
     SYNC_FACTS_BYTES_A_FRAME_MAX,
     SYNC_ITEMS_A_FRAME_MAX,
     SYNCS_SERVED_MAX,
@@ -74,6 +75,12 @@ class Sync:
         self._serving: dict[NodeId, int] = {}
         self._began: dict[NodeId, int] = {}
         self._pause_us = YOUNG_US
+
+    def sizes(self) -> Iterable[tuple[str, int, int]]:
+        """(table, entries, limit)."""
+        yield ("members hashed", len(self._hashes), MEMBERS_MAX + 1)
+        yield ("syncs served", len(self._serving), SYNCS_SERVED_MAX)
+        yield ("syncs begun", len(self._began), MEMBERS_MAX)
 
     # ------------------------------------------------------------ when
 

@@ -27,7 +27,7 @@ def test_two_nodes_alone_wait_the_least_for_nobody_could_confirm() -> None:
 
 
 def test_an_accuser_counts_once_and_three_are_enough() -> None:
-    suspicion = Suspicion(0)
+    suspicion = Suspicion((1, 1), 0)
     assert suspicion.confirm(NodeId("a"))
     assert not suspicion.confirm(NodeId("a"))
     assert suspicion.confirm(NodeId("b"))
