@@ -6,6 +6,7 @@ Rule 2: what this node holds is what its own shelf says, not what its facts said
 
 from collections.abc import Mapping
 
+from meshd.config import FLAP_US, FLAPS_MAX, MEMBERS_MAX
 from meshd.core.ids import Boot, NodeId, SegmentId, rank
 from meshd.core.ownership import SERVING, Holder, servable, stands
 from meshd.core.placement import GIGABIT
@@ -32,6 +33,8 @@ class Mesh:
         """Changes when what could be planned changes: who lives, in which boot, with how much memory, draining or not."""
         self.print_changed_us = 0
         self._known_since: dict[NodeId, tuple[Boot, int]] = {}
+        self._returns: dict[NodeId, tuple[int, ...]] = {}
+        """Of all seen lately, the least lately first: the last few times it came back, from the dead or in a new boot."""
 
     def update(self, own: tuple[Holding, ...], draining: bool, now_us: int) -> None:
         """Look again, with `own` as this node's holdings. Nothing is done while nothing changed."""
@@ -47,6 +50,8 @@ class Mesh:
             node = member.node
             known = before.get(node)
             same = known is not None and known[0] == member.boot
+            if not same and node != self.me:
+                self._came(node, now_us)
             self._known_since[node] = known if known is not None and same else (member.boot, now_us)
             suspect = member.state is State.SUSPECT and node != self.me
             for h in own if node == self.me else member.holdings:
@@ -56,6 +61,17 @@ class Mesh:
         print_ = tuple((m.node, m.boot, m.capacity.memory_bytes, self.drains(m)) for m in self.live)
         if print_ != self.print:
             self.print, self.print_changed_us = print_, now_us
+
+    def _came(self, node: NodeId, now_us: int) -> None:
+        times = self._returns.pop(node, None)
+        self._returns[node] = () if times is None else (*times, now_us)[-FLAPS_MAX:]
+        while len(self._returns) > MEMBERS_MAX:
+            del self._returns[next(iter(self._returns))]
+
+    def flapping(self, now_us: int) -> tuple[NodeId, ...]:
+        """Live nodes that came back so often of late that they will hardly stay, by id."""
+        times = ((m.node, self._returns.get(m.node, ())) for m in self.live)
+        return tuple(node for node, at in times if len(at) >= FLAPS_MAX and now_us - at[0] < FLAP_US)
 
     def _age(self, now_us: int) -> None:
         """Holders were READY for longer than when they were looked at."""

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from meshd.config import AWARD_WINDOW_US, BID_WINDOW_US, MS, ROUNDS_MAX, S
+from meshd.config import AWARD_WINDOW_US, BID_WINDOW_US, FLAPPING_TIMES, MS, ROUNDS_MAX, S
 from meshd.core.events import Effect, SendLink, Solve, Token
 from meshd.core.ids import NodeId, rank
 from meshd.core.intent_messages import Accept, Award, Bid, Decline, Offer, Reject
@@ -56,6 +56,8 @@ class Brief:
     silent: Mapping[NodeId, Site] | None = None
     """What the facts say of holders that may not answer: they keep what they hold and get nothing new."""
     unreachable: tuple[tuple[NodeId, NodeId], ...] = ()
+    flapping: tuple[NodeId, ...] = ()
+    """Nodes that count as slow for what they do not hold: they hardly stay."""
     optimise: bool = False
     """Nothing is missing: move only if it is well worth it (`_worth_moving`)."""
     gap: bool = False
@@ -137,10 +139,14 @@ class Run:
     def _site(self, node: NodeId, bid: Bid, host: str, rtt_us: int, bps: int) -> Site:
         policy = self.brief.record.policy
         memory = min(bid.memory_bytes, policy.memory_bytes_max) if policy.memory_bytes_max else bid.memory_bytes
+        times = bid.layer_us
+        if node in self.brief.flapping:
+            held = {at for start, end in bid.held for at in range(start, end)}
+            times = tuple(us if at in held else us * FLAPPING_TIMES for at, us in enumerate(times))
         return Site(
             node,
             memory,
-            bid.layer_us,
+            times,
             bps,
             rtt_us,
             host,

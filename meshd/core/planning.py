@@ -101,7 +101,17 @@ class Planning:
         gap = not any(ledger.mesh.servable(plan) for plan in ledger.plans(name))
         run = Run(
             ledger.me,
-            Brief(record, generation, wanted.kind, kept, silent, pairs, wanted.kind == "optimise", gap),
+            Brief(
+                record,
+                generation,
+                wanted.kind,
+                kept,
+                silent,
+                pairs,
+                ledger.mesh.flapping(now_us),
+                wanted.kind == "optimise",
+                gap,
+            ),
             ledger.rng,
         )
         ledger.matters[name].run = run
@@ -112,9 +122,10 @@ class Planning:
         ledger = self._ledger
         self._next_offer += 1
         record = run.brief.record
-        asked = [
+        able = [
             m for m in repair.admitted(ledger.mesh, record.policy) if m.state is State.ALIVE and m.node != ledger.me
         ]
+        asked = repair.candidates(able, record, run.brief.silent or (), ledger.rng)
         offer = Offer(self._next_offer, name, record.model, record.layers)
         own: Bid | Decline = ledger.bidder.offered(
             ledger.me, offer, ledger.capacity, record.model in ledger.models, now_us

@@ -6,17 +6,20 @@ Rule 3: a plan settles the shortage it was made with: it is looked at again when
 Rule 4: what stands is kept; only gaps are planned.
 """
 
+from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from meshd.config import SUCCESSION_MAX, Timers
+from meshd.config import CANDIDATES_MAX, SUCCESSION_MAX, Timers
 from meshd.core.bidding import layer_us
 from meshd.core.events import Deploy
 from meshd.core.ids import NodeId
 from meshd.core.mesh import Mesh, bandwidth_bps
 from meshd.core.placement import Kept, Problem, Site, shortfall
-from meshd.core.plan import Plan, Policy
+from meshd.core.plan import LayerCost, Plan, Policy
 from meshd.core.registry import Record
+from meshd.core.rng import Rng, draw
 from meshd.core.view import Hold, Member
 
 
@@ -138,6 +141,29 @@ def unreachable_pairs(mesh: Mesh) -> tuple[tuple[NodeId, NodeId], ...]:
 def admitted(mesh: Mesh, policy: Policy) -> list[Member]:
     """Members to make an offer to: alive, within the labels, not draining."""
     return [member for member in mesh.live if mesh.may_serve(member, policy)]
+
+
+def candidates(able: list[Member], record: Record, standing: Collection[NodeId], rng: Rng) -> list[Member]:
+    """Whom to ask of those able: all; in a large mesh those that hold something, the best by their facts, and a random quarter.
+
+    By chance, for facts of a large mesh are old: who became free since is found in the end.
+    """
+    if len(able) <= CANDIDATES_MAX:
+        return able
+    work = Counter[str]()
+    for layer in record.layers:
+        work.update(dict(layer.macs))
+    wanted_bytes = sum(layer.resident_bytes for layer in record.layers)
+
+    def score(member: Member) -> tuple[bool, int, NodeId]:
+        whole = LayerCost(tuple(sorted(work.items())), 0, 0, 0)
+        (took_us,) = layer_us(member.capacity.rates, (whole,))
+        room = min(member.capacity.free_bytes, wanted_bytes)
+        return (member.node not in standing, took_us * wanted_bytes // max(1, room), member.node)
+
+    ranked = sorted(able, key=score)
+    best = ranked[: CANDIDATES_MAX * 3 // 4]
+    return best + draw(rng, ranked[len(best) :], CANDIDATES_MAX - len(best))
 
 
 def hopeless(command: Deploy, mesh: Mesh) -> str:
