@@ -200,12 +200,18 @@ REQUEST_DEADLINE_US: Final = 30 * S
 REQUESTS_IN_FLIGHT_MAX: Final = 1_024
 REQUEST_BYTES_KEPT_MAX: Final = 256 * MIB
 """Inputs kept at the entry until answered, over all requests."""
-ATTEMPTS_MAX: Final = 3
+TRIES_MAX: Final = 3
+"""Attempts at one request for which nobody else is to blame: hedges, and what comes after an error."""
+ATTEMPTS_MAX: Final = 8
+"""Those, and repeats for holders known to be gone: a split takes several at once, and each is suspected in its own time."""
 HOPS_MAX: Final = 64
 ROUTES_REMEMBERED_MAX: Final = 4_096
 SEEN_US: Final = 10 * S
 """How long a holder drops a (request, attempt, segment) it saw, and remembers a cancel."""
 POISON_US: Final = 10 * MINUTE
+POISON_DIGEST_BYTES: Final = 16
+POISONS_TOLD_MAX: Final = 16
+"""Newest ones that a peer is told of when its link comes up: whoever died of one starts again, and may be asked for it."""
 
 # The shell of one daemon.
 SETTINGS_BYTES_MAX: Final = 64 * KIB
@@ -258,6 +264,12 @@ HEDGE_CREDIT_MAX: Final = 50
 """Repeats saved up at most: what is in flight at one stalled owner at 50 requests/s, until it turns suspect."""
 RETRY_AFTER_US: Final = 100 * MS
 """First pause before an attempt when nobody could be reached; four times longer before the next."""
+RETRY_SPACE_US: Final = 20 * MS
+"""Views come in bursts when a network heals: news shortens a pause, but not below this."""
+UNREACHABLE_US: Final = 1_500 * MS
+"""So long a request waits for a holder that can be reached; then that there is none is its answer."""
+STRIKES_MAX: Final = 3
+"""Late attempts in a row without an answer between, after which a node is asked last."""
 VERDICT_US: Final = 2 * S
 """How long a request that lost two holders waits for membership to say whether they died."""
 POISONS_MAX: Final = 1_024

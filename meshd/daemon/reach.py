@@ -3,6 +3,7 @@
 Rule 1: where anything is deployed, every live member may be an entry for every holder, so all are linked, up to
 `DATA_LINKS_MAX`: holders first. Where nothing is deployed, none is.
 Rule 2: DEAD and LEFT members are dropped; a SUSPECT keeps its link, whose end is the quickest news of a death.
+Rule 3: who is alive again is dialled at once, whatever pause the dials that failed meanwhile led to.
 """
 
 from collections.abc import Callable
@@ -20,15 +21,17 @@ class Reach:
     def __init__(self, links: DataLinks) -> None:
         self._links = links
         self._kept: set[NodeId] = set()
+        self._suspect: set[NodeId] = set()
 
     def view_changed(self, view: View) -> None:
         """Connect and drop; neither waits."""
         wanted = set(wanted_links(view))
         for peer in self._kept - wanted:
             self._links.drop(peer)
-        for peer in wanted - self._kept:
+        suspect = {peer for peer in wanted if view.members[peer].state is State.SUSPECT}
+        for peer in (wanted - self._kept) | (self._suspect - suspect) & wanted:
             self._links.ensure(peer)
-        self._kept = wanted
+        self._kept, self._suspect = wanted, suspect
 
     def measure(self, tell: Callable[[LinkMeasured], object]) -> None:
         """Tell what each link measured since."""

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic_ns, time_ns
 from typing import Protocol
 
-from meshd.config import INLINE_LINK_BYTES_MAX, INLINE_LINK_US, INLINE_US, MS, S
+from meshd.config import INLINE_LINK_BYTES_MAX, INLINE_LINK_US, INLINE_US, MS, POISON_DIGEST_BYTES, S
 from meshd.core.ids import Boot, NodeId, SegmentId
 from meshd.core.journey.effects import Carry, Compute, Effect, Finish, Hint, Keep, Pair, Release, Respond, Send
 from meshd.core.journey.frames import Answer, Code, Failure, Forward, Frame, Leg, Reason, RequestId, Spent
@@ -27,8 +27,9 @@ from meshd.dataplane.budget import Budget
 from meshd.dataplane.entry import Outputs, Pieces, Waiting, merge, share
 from meshd.dataplane.links import Buffer, Holder, Links, Signatures, Ticket
 from meshd.dataplane.meters import Histogram, Meters, Statistics
-from meshd.dataplane.worker import Costs, Pool, end_process
+from meshd.dataplane.worker import Costs, Pool
 from meshd.errors import InvalidError, MeshdError
+from meshd.net.fail_stop import end_process
 
 TIMER_GRAIN_US = 5 * MS
 """Timers are late by up to this, so that thousands of requests a second do not wake their thread as often."""
@@ -148,9 +149,8 @@ class DataPlane:
                 with self._lock:
                     self._meters.failed(deployment, took_ns, wall_ms)
             if outcome.reason is Reason.HOLDERS_LOST:
-                with self._lock:
-                    poison = digest or self._digest(deployment, pieces)
-                    self._journey.poison(poison, outcome, monotonic_ns() // 1000)
+                deadly = digest or self._digest(deployment, pieces)
+                self._step(lambda now_us: self._journey.poison(deadly, outcome, now_us))
             raise RequestFailedError(outcome)
         with self._lock:
             self._meters.succeeded(deployment, batch, took_ns, outcome.spent, wall_ms)
@@ -184,7 +184,7 @@ class DataPlane:
 
     @staticmethod
     def _digest(deployment: str, pieces: Pieces) -> bytes:
-        digest = hashlib.blake2b(deployment.encode(), digest_size=16)
+        digest = hashlib.blake2b(deployment.encode(), digest_size=POISON_DIGEST_BYTES)
         for piece in pieces:
             digest.update(len(piece).to_bytes(8, "little"))
             digest.update(piece)
@@ -324,6 +324,7 @@ class DataPlane:
         if job.local:
             inputs = self._payload(forward.leg)
             self._kept.pop(forward.leg, None)
+            _withdraw(self._tickets.pop(forward.leg, None))  # It had gone to another first, whose link closed.
             if inputs is None:
                 return
         else:

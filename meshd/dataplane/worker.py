@@ -5,8 +5,6 @@ Rule 2: a job never raises; what fails is told where the job came from. One that
 that goes on with a thread less would let requests wait for their deadlines, and nobody would know why.
 """
 
-import logging
-import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -14,9 +12,7 @@ from dataclasses import dataclass
 
 from meshd.config import MS, QUEUE_JOBS_MAX
 from meshd.core.ids import SegmentId
-from meshd.errors import Exit
-
-log = logging.getLogger(__name__)
+from meshd.net.fail_stop import OnBug, end_process
 
 SEGMENTS_KNOWN_MAX = 1_024
 COST_UNKNOWN_US = 5 * MS
@@ -62,16 +58,6 @@ class Costs:
         known[size] = took_us if before is None else before + (took_us - before) / 8
 
 
-def end_process(error: BaseException) -> None:
-    """End the process because of a bug on one of its threads: told in full on the log, then at once; systemd restarts it.
-
-    NB not by raising: only the main thread's exceptions end a process, and it may be anywhere.
-    """
-    log.critical("a bug on thread %s: this process ends", threading.current_thread().name, exc_info=error)
-    logging.shutdown()
-    os._exit(Exit.FAILURE)
-
-
 @dataclass(slots=True)
 class _Job:
     cost_us: int
@@ -87,7 +73,7 @@ class Pool:
     on_bug : told what a job raised, on the thread it ran on
     """
 
-    def __init__(self, cores: int, on_bug: Callable[[BaseException], None] = end_process) -> None:
+    def __init__(self, cores: int, on_bug: OnBug = end_process) -> None:
         self._on_bug = on_bug
         self._ready = threading.Condition(threading.Lock())
         self._jobs: deque[_Job] = deque()

@@ -8,6 +8,7 @@ Rule 1: a reader never writes: what it has to say (Hello, Echo) it queues.
 Rule 2: the end of either connection ends both. Whose fault it was does not matter: what was on the way is lost.
 Rule 3: a link that was asked for (`ensure`), or that the peer keeps up, is dialled again with back-off.
 Rule 4: `link_changed` is called once for each change, in order.
+Rule 5: a bug on a link's thread ends the process (`fail_stop`); what a peer sends can only close its link.
 """
 
 import logging
@@ -29,6 +30,7 @@ from meshd.core.ids import Address, Boot, NodeId
 from meshd.core.journey.frames import Frame
 from meshd.errors import MeshdError
 from meshd.net.addresses import address_of
+from meshd.net.fail_stop import OnBug, end_process, watched
 from meshd.net.link_greeting import LinkKind, check_hello, dial, now_us, welcome
 from meshd.net.link_lanes import Ticket
 from meshd.net.link_pair import LinkPair
@@ -52,9 +54,23 @@ class Receiver(Protocol):
 class DataLinks:
     """All data links of this node. Thread-safe; no method but `close` waits."""
 
-    def __init__(self, roster: Roster, boot: Boot, port: int, resolve: Callable[[NodeId], Sequence[Address]]) -> None:
-        """`port` is where this node listens; `resolve` tells where a peer may be dialled, best first (from the View)."""
-        self._roster, self._resolve = roster, resolve
+    def __init__(
+        self,
+        roster: Roster,
+        boot: Boot,
+        port: int,
+        resolve: Callable[[NodeId], Sequence[Address]],
+        on_bug: OnBug = end_process,
+    ) -> None:
+        """Make them.
+
+        Parameters
+        ----------
+        port : where this node listens
+        resolve : tells where a peer may be dialled, best first (from the View)
+        on_bug : told what a thread of a link raised, on that thread
+        """
+        self._roster, self._resolve, self.on_bug = roster, resolve, on_bug
         self.boot, self.port = boot, port
         self.counts: Counter[str] = Counter()
         """`dialled`, `dial_failed`, `welcomed`, `refused_greeting`, `refused_frame`, `lost`."""
@@ -132,7 +148,9 @@ class DataLinks:
 
         Starts a thread; the socket is this object's.
         """
-        threading.Thread(target=self._greet, args=(raw, done), name="link-greet", daemon=True).start()
+        threading.Thread(
+            target=watched(self._greet, self.on_bug), args=(raw, done), name="link-greet", daemon=True
+        ).start()
 
     def close(self) -> None:
         """Close all links and wait for their threads (at most 2 s)."""

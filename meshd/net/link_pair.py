@@ -22,6 +22,7 @@ from meshd.config import LINK_BACK_OFF_MAX_US, LINK_BACK_OFF_MIN_US, PROTOCOL_VE
 from meshd.core.ids import Address, NodeId
 from meshd.errors import InvalidError
 from meshd.net import tcp
+from meshd.net.fail_stop import watched
 from meshd.net.link_writer import Measured, Writer
 from meshd.wire.codec_frames import Echo, Hello, check_payload, decode_frame
 from meshd.wire.frames import FrameReader
@@ -153,7 +154,8 @@ class LinkPair:
                 return
             self._dial_now.set()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._write, name=f"link-write-{self.peer[:6]}", daemon=True)
+                target = watched(self._write, self._links.on_bug)
+                self._thread = threading.Thread(target=target, name=f"link-write-{self.peer[:6]}", daemon=True)
                 self._thread.start()
 
     def _write(self) -> None:

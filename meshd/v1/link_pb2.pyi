@@ -21,7 +21,7 @@ class Hello(_message.Message):
     def __init__(self, protocol_version: _Optional[int] = ..., boot: _Optional[int] = ..., port: _Optional[int] = ..., number: _Optional[int] = ..., heard: _Optional[int] = ...) -> None: ...
 
 class DataHeader(_message.Message):
-    __slots__ = ("hello", "forward", "ack", "busy", "not_held", "cancel", "lost", "answer", "failed", "echo_ask", "echo")
+    __slots__ = ("hello", "forward", "ack", "busy", "not_held", "cancel", "lost", "answer", "failed", "echo_ask", "echo", "poison")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     FORWARD_FIELD_NUMBER: _ClassVar[int]
     ACK_FIELD_NUMBER: _ClassVar[int]
@@ -33,6 +33,7 @@ class DataHeader(_message.Message):
     FAILED_FIELD_NUMBER: _ClassVar[int]
     ECHO_ASK_FIELD_NUMBER: _ClassVar[int]
     ECHO_FIELD_NUMBER: _ClassVar[int]
+    POISON_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     forward: Forward
     ack: ForwardAck
@@ -44,7 +45,20 @@ class DataHeader(_message.Message):
     failed: Failed
     echo_ask: int
     echo: int
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., ack: _Optional[_Union[ForwardAck, _Mapping]] = ..., busy: _Optional[_Union[ForwardBusy, _Mapping]] = ..., not_held: _Optional[_Union[ForwardNotHeld, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., echo_ask: _Optional[int] = ..., echo: _Optional[int] = ...) -> None: ...
+    poison: Poison
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., forward: _Optional[_Union[Forward, _Mapping]] = ..., ack: _Optional[_Union[ForwardAck, _Mapping]] = ..., busy: _Optional[_Union[ForwardBusy, _Mapping]] = ..., not_held: _Optional[_Union[ForwardNotHeld, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., lost: _Optional[_Union[Lost, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ..., echo_ask: _Optional[int] = ..., echo: _Optional[int] = ..., poison: _Optional[_Union[Poison, _Mapping]] = ...) -> None: ...
+
+class Poison(_message.Message):
+    __slots__ = ("digest", "left_us", "witness", "boot")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    LEFT_US_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
+    BOOT_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    left_us: int
+    witness: bytes
+    boot: int
+    def __init__(self, digest: _Optional[bytes] = ..., left_us: _Optional[int] = ..., witness: _Optional[bytes] = ..., boot: _Optional[int] = ...) -> None: ...
 
 class RequestId(_message.Message):
     __slots__ = ("entry", "boot", "number")
@@ -137,14 +151,16 @@ class Cancel(_message.Message):
     def __init__(self, request: _Optional[_Union[RequestId, _Mapping]] = ..., attempt: _Optional[int] = ...) -> None: ...
 
 class Lost(_message.Message):
-    __slots__ = ("node", "legs", "before")
+    __slots__ = ("node", "legs", "before", "suspected")
     NODE_FIELD_NUMBER: _ClassVar[int]
     LEGS_FIELD_NUMBER: _ClassVar[int]
     BEFORE_FIELD_NUMBER: _ClassVar[int]
+    SUSPECTED_FIELD_NUMBER: _ClassVar[int]
     node: bytes
     legs: _containers.RepeatedCompositeFieldContainer[Leg]
     before: bytes
-    def __init__(self, node: _Optional[bytes] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ..., before: _Optional[bytes] = ...) -> None: ...
+    suspected: bool
+    def __init__(self, node: _Optional[bytes] = ..., legs: _Optional[_Iterable[_Union[Leg, _Mapping]]] = ..., before: _Optional[bytes] = ..., suspected: _Optional[bool] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("request", "attempt", "plan", "batch", "sizes", "spent")

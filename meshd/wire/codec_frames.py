@@ -14,6 +14,8 @@ from meshd.config import (
     HEADER_BYTES_MAX,
     HOPS_MAX,
     NAME_CHARS_MAX,
+    POISON_DIGEST_BYTES,
+    POISON_US,
     SEGMENTS_MAX,
     TENSORS_PER_REQUEST_MAX,
 )
@@ -85,7 +87,13 @@ def decode_frame(data: bytes) -> Header:
     kind = message.WhichOneof("kind")
     if kind is None:
         raise InvalidError("a header without a kind, or of a newer protocol")
-    decoded: Header = _DECODE[kind](getattr(message, kind))
+    try:
+        decoded: Header = _DECODE[kind](getattr(message, kind))
+    except InvalidError:
+        raise
+    except Exception as error:
+        # A peer's bytes are in play: whatever this decoder fails on ends that peer's link, not the process.
+        raise InvalidError(f"{kind}: makes no sense here: {error!r}") from error
     return decoded
 
 
@@ -209,6 +217,7 @@ def _put_cancel(out: pb.DataHeader, f: core.Cancel) -> None:
 def _put_lost(out: pb.DataHeader, f: core.Lost) -> None:
     out.lost.node = node_bytes(f.node)
     out.lost.before = b"".join(map(node_bytes, f.before))
+    out.lost.suspected = f.suspected
     for leg in f.legs:
         _put_leg(out.lost.legs.add(), leg)
 
@@ -218,6 +227,7 @@ def _lost(m: pb.Lost) -> core.Lost:
         node(m.node, "lost.node"),
         tuple(_leg(leg) for leg in counted(m.legs, core.LEGS_PER_LOST_MAX, "lost.legs")),
         _nodes(m.before, core.LOST_BEFORE_MAX, "lost.before"),
+        m.suspected,
     )
 
 
@@ -274,6 +284,21 @@ def _message(value: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in value)
 
 
+def _put_poison(out: pb.DataHeader, f: core.Poison) -> None:
+    out.poison.digest, out.poison.left_us, out.poison.witness = f.digest, f.left_us, node_bytes(f.witness)
+    if f.boot is not None:
+        out.poison.boot = f.boot
+
+
+def _poison(m: pb.Poison) -> core.Poison:
+    if len(m.digest) != POISON_DIGEST_BYTES:
+        raise InvalidError(f"poison.digest: {len(m.digest)} bytes, not {POISON_DIGEST_BYTES}")
+    left_us = bounded(m.left_us, 1, POISON_US, "poison.left_us")
+    return core.Poison(
+        m.digest, left_us, node(m.witness, "poison.witness"), Boot(m.boot) if m.HasField("boot") else None
+    )
+
+
 def _put_echo(out: pb.DataHeader, f: Echo) -> None:
     if f.ask:
         out.echo_ask = f.number
@@ -292,6 +317,7 @@ _ENCODE: dict[type, Callable[[pb.DataHeader, Any], None]] = {
     core.Lost: _put_lost,
     core.Answer: _put_answer,
     core.Failed: _put_failed,
+    core.Poison: _put_poison,
 }
 _DECODE: dict[str, Callable[[Any], Header]] = {
     "hello": hello_value,
@@ -305,4 +331,5 @@ _DECODE: dict[str, Callable[[Any], Header]] = {
     "lost": _lost,
     "answer": _answer,
     "failed": _failed,
+    "poison": _poison,
 }

@@ -60,6 +60,8 @@ class World:
         self.entry, self.policy = NodeId(entry), policy or Policy()
         self.finished: dict[int, tuple[Answer | Failure, Any, int, int]] = {}
         self.cut: dict[frozenset[str], None] = {}
+        self.unheard: dict[tuple[str, str], None] = {}
+        """(source, target) whose frames vanish, though links stand."""
         self._started: dict[int, int] = {}
         self.hosts: dict[NodeId, Host] = {}
         self.states = dict.fromkeys(self.names, State.ALIVE)
@@ -179,7 +181,8 @@ class World:
             return False
 
         def arrive() -> None:
-            if not (host.dead or host.silent or frozenset((source, target)) in self.cut):
+            lost = frozenset((source, target)) in self.cut or (source, target) in self.unheard
+            if not (host.dead or host.silent or lost):
                 self._perform(target, host.journey.receive(source, frame, self.now_us), payload)
 
         slow_until_us = max(host.slow_until_us, self.hosts[source].slow_until_us)

@@ -10,11 +10,15 @@ from meshd.config import (
     MS,
     POISON_US,
     POISONS_MAX,
+    POISONS_TOLD_MAX,
     S,
 )
 from meshd.core.ids import Boot, NodeId
 from meshd.core.journey.budget import Admission, HedgeBucket, Poisons
+from meshd.core.journey.effects import Send
+from meshd.core.journey.frames import Code, Failure, Poison, Reason
 from meshd.core.journey.peers import Recent
+from tests.core.journey_world import World
 
 NODE = NodeId("n")
 
@@ -134,3 +138,20 @@ def test_the_percentile_follows_the_last_samples_only() -> None:
     assert recent.p99 == 3
     recent.add(99)
     assert recent.p99 == 99, "a new worst is known at once"
+
+
+def test_a_peer_whose_link_comes_up_is_told_of_the_newest_poisons() -> None:
+    world = World([["a"]])
+    entry = world.hosts[world.entry].journey
+    for n in range(POISONS_TOLD_MAX + 3):
+        entry.poison(bytes([n]) * 16, Failure(Code.INTERNAL, Reason.HOLDERS_LOST, "", node=NODE), 0)
+    told = [e.frame for e in entry.link_changed(NodeId("a"), True, 1 * S) if isinstance(e, Send)]
+    assert [t.digest[0] for t in told if isinstance(t, Poison)] == list(range(3, POISONS_TOLD_MAX + 3))
+    assert all(t.left_us == POISON_US - 1 * S for t in told if isinstance(t, Poison))
+
+
+def test_what_is_refused_already_is_refused_no_shorter_by_a_peers_word() -> None:
+    poisons = Poisons()
+    poisons.add(b"x", 0, NODE, None)
+    poisons.add(b"x", 1, NODE, None, left_us=5)
+    assert poisons.left_us(b"x", 1 * S, lambda node, boot: False) == POISON_US - 1 * S

@@ -111,3 +111,13 @@ def test_links_are_kept_to_live_members_while_something_is_deployed() -> None:
     reach.view_changed(dead)
     assert links.log[-1] == "-c"
     assert wanted_links(dead) == [B]
+
+
+def test_who_is_alive_again_is_dialled_at_once() -> None:
+    links: Any = FakeDataLinks()
+    reach = Reach(links)
+    for state in (State.ALIVE, State.SUSPECT, State.SUSPECT, State.ALIVE, State.ALIVE):
+        members = {**view().members, C: member(C, "old", state)}
+        reach.view_changed(View(5, A, view().boot, members, view().deployments))
+    assert sorted(links.log[:2]) == ["+b", "+c"]
+    assert links.log[2:] == ["+c"]

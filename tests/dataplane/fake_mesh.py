@@ -77,6 +77,8 @@ class FakeLinks:
         self._queues: dict[NodeId, queue.SimpleQueue[Any]] = {}
         self._threads: list[threading.Thread] = []
         self.sent: list[tuple[NodeId, Any]] = []
+        self._given: list[Any] = []
+        """Frames that the far end has dealt with, or that were lost on the way."""
         self._news = threading.Condition()
 
     def attach(self, receiver: Receiver) -> None:
@@ -85,16 +87,16 @@ class FakeLinks:
     def send(self, peer: NodeId, frame: Any, payload: Sequence[Buffer] = ()) -> FakeTicket | None:
         if not self._mesh.is_linked(self._me, peer):
             return None
-        with self._news:
-            self.sent.append((peer, frame))
-            self._news.notify_all()
-        if peer not in self._queues:
-            self._queues[peer] = queue.SimpleQueue()
-            thread = threading.Thread(target=self._deliver, args=(peer, self._queues[peer]), daemon=True)
-            self._threads.append(thread)
-            thread.start()
         # Joined, as on a wire: what the sender does to its buffers later must not be seen.
-        self._queues[peer].put((frame, b"".join(bytes(p) for p in payload)))
+        item = frame, b"".join(bytes(p) for p in payload)
+        with self._news:  # Two threads may be the first to send to a peer: it has one queue, in the order of `sent`.
+            if peer not in self._queues:
+                self._queues[peer] = queue.SimpleQueue()
+                thread = threading.Thread(target=self._deliver, args=(peer, self._queues[peer]), daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self.sent.append((peer, frame))
+            self._queues[peer].put(item)
         now_us = monotonic_ns() // 1000
         return FakeTicket(now_us, now_us)
 
@@ -102,16 +104,18 @@ class FakeLinks:
         while (item := frames.get()) is not None:
             frame, payload = item
             other = self._mesh.nodes.get(peer)
-            if other is None or peer in self._mesh.silent or not self._mesh.is_linked(self._me, peer):
-                continue
-            receiver = other.links.receiver
-            assert receiver is not None
-            receiver.receive(self._me, frame, memoryview(payload))
+            if other is not None and peer not in self._mesh.silent and self._mesh.is_linked(self._me, peer):
+                receiver = other.links.receiver
+                assert receiver is not None
+                receiver.receive(self._me, frame, memoryview(payload))
+            with self._news:
+                self._given.append(frame)
+                self._news.notify_all()
 
     def wait_for(self, kind: type, count: int = 1) -> None:
-        """Until so many frames of a kind were sent."""
+        """Until so many frames of a kind have come to where they went: not only left, or a death could overtake them."""
         with self._news:
-            assert self._news.wait_for(lambda: sum(isinstance(f, kind) for _, f in self.sent) >= count, 20)
+            assert self._news.wait_for(lambda: sum(isinstance(f, kind) for f in self._given) >= count, 20)
 
     def rtt_us(self, peer: NodeId) -> int:
         return 100

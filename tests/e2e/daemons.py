@@ -17,12 +17,16 @@ from meshd.errors import UnavailableError
 READY_S = 30.0
 
 
-def cache_with_rates(folder: Path) -> Path:
-    """A cache folder in which this machine was measured already, by made-up numbers: no child compiles beside a test."""
+def cache_with_rates(folder: Path, share: float = 1.0) -> Path:
+    """A cache folder in which this machine was measured already, by made-up numbers: no child compiles beside a test.
+
+    `share` of a core is what they tell of.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     made_up = {"binary": 600_000_000_000, "dense": 40_000_000_000, "int8": 900_000_000, "memory": 40_000_000_000,
                "sparse": 15_000_000_000, "steps": 1_000_000}  # fmt: skip
-    told = {"key": rates._key(), "rates": made_up, "numeric": "fma", "forms": True}
+    mine = {kind: int(rate * share) for kind, rate in made_up.items()}
+    told = {"key": rates._key(), "rates": mine, "numeric": "fma", "forms": True}
     (folder / "rates.json").write_text(json.dumps(told))
     return folder
 
@@ -35,6 +39,7 @@ class Daemon:
     folder : its state; the log is `folder/log`
     cache : shared by daemons of one test
     prefix : words before its command line (`Relay.prefix`: it then runs on that host)
+    program : module that is run as `meshd`
     flags : more flags of `meshd run`, by key (`seeds="127.0.0.1:7946"`)
     """
 
@@ -44,6 +49,7 @@ class Daemon:
         cache: Path,
         environ: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        program: str = "meshd",
         **flags: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +60,7 @@ class Daemon:
             "memory_max": "256MiB", "log_level": "debug", **flags,
         }  # fmt: skip
         self._words = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
-        self._prefix = prefix
+        self._prefix, self._program = prefix, program
         self._environ = {**os.environ, "OMP_NUM_THREADS": "1", **(environ or {})}
         self.socket = folder / "run" / "admin.sock"
         self.process: subprocess.Popen[bytes] | None = None
@@ -62,7 +68,7 @@ class Daemon:
     def start(self) -> "Daemon":
         """Start the process; `ready` waits for it."""
         with open(self.folder / "log", "ab") as log:
-            words = [*self._prefix, sys.executable, "-X", "faulthandler", "-m", "meshd", "run", *self._words]
+            words = [*self._prefix, sys.executable, "-X", "faulthandler", "-m", self._program, "run", *self._words]
             self.process = subprocess.Popen(words, stderr=log, stdout=log, env=self._environ)
         return self
 

@@ -15,12 +15,12 @@ class Hosts:
 
     def __init__(self, relay: Relay, folder: Path, stack: ExitStack) -> None:
         self.relay, self.folder, self._stack = relay, folder, stack
-        self._cache = cache_with_rates(folder / "cache")
+        self.cache = cache_with_rates(folder / "cache")
         self.key = MeshKey.new()
         self.key.save(folder / "mesh.key")
 
-    def start(self, host: int, key: str = "mesh.key", **flags: str) -> Daemon:
+    def start(self, host: int, key: str = "mesh.key", program: str = "meshd", **flags: str) -> Daemon:
         """The daemon of a host, listening on all its interfaces; it ends with the stack."""
         given = {"bind": "", "gossip_port": str(PORT), "mesh_key": str(self.folder / key), **flags}
-        daemon = Daemon(self.folder / f"h{host}", self._cache, prefix=self.relay.prefix(host), **given)
+        daemon = Daemon(self.folder / f"h{host}", self.cache, prefix=self.relay.prefix(host), program=program, **given)
         return self._stack.enter_context(daemon)

@@ -58,7 +58,8 @@ class DataNode:
         self.addresses: dict[NodeId, Address] = {}
         self._listener = socket.create_server((host, 0))
         self.address = Address(host, self._listener.getsockname()[1])
-        self.links = DataLinks(self.roster, Boot(boot), self.address.port, self._resolve)
+        self.bugs: list[BaseException] = []
+        self.links = DataLinks(self.roster, Boot(boot), self.address.port, self._resolve, self.bugs.append)
         self.links.attach(self.heard)
         self._thread = threading.Thread(target=self._accept)
         self._thread.start()

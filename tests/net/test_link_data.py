@@ -12,6 +12,7 @@ from meshd.core.journey import frames as core
 from meshd.net import tcp
 from meshd.net.identity import Identity
 from meshd.net.link_writer import Writer
+from meshd.wire import codec_frames
 from tests.net.data_nodes import WAIT_S, DataNode, Heard, connect, data_nodes, forward
 
 
@@ -256,6 +257,44 @@ def test_a_header_that_lies_closes_the_link(identities: list[Identity]) -> None:
         b.heard.wait(lambda h: h.changes[1:2] == [(a.node, False)])
         assert b.heard.frames == []
         assert b.links.counts["refused_frame"] == 1
+
+
+def test_a_bug_in_the_receiver_is_told_as_one_by_the_links_thread(identities: list[Identity]) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with data_nodes(*identities[:2]) as (a, b):
+        connect(a, b)
+        b.links.attach(Heard(broken))
+        a.links.send(b.node, core.Cancel(forward(1).request))
+        assert wait_for(lambda: bool(b.bugs))
+        assert [type(bug) for bug in b.bugs] == [ZeroDivisionError]
+
+
+def test_a_bug_in_the_writer_is_told_as_one(identities: list[Identity]) -> None:
+    with data_nodes(*identities[:2]) as (a, b):
+        connect(a, b)
+        writer = a.links._links[b.node].writer
+        assert isinstance(writer, Writer)
+        writer._lanes.put_small("not bytes", None)  # type: ignore[arg-type]
+        assert wait_for(lambda: bool(a.bugs))
+        assert isinstance(a.bugs[0], TypeError)
+        assert not b.bugs
+
+
+def test_a_header_that_the_decoder_has_a_bug_with_costs_its_sender_the_link(
+    identities: list[Identity], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("a bug")
+
+    with data_nodes(*identities[:2]) as (a, b):
+        connect(a, b)
+        monkeypatch.setitem(codec_frames._DECODE, "cancel", broken)
+        a.links.send(b.node, core.Cancel(forward(1).request))
+        b.heard.wait(lambda h: h.changes[1:2] == [(a.node, False)])
+        assert b.links.counts["refused_frame"] == 1
+        assert not b.bugs
 
 
 def test_a_stranger_without_tls_or_with_another_key_is_refused(identities: list[Identity]) -> None:

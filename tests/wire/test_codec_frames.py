@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshd.config import ATTEMPTS_MAX, HEADER_BYTES_MAX, HOPS_MAX, SEGMENTS_MAX
+from meshd.config import ATTEMPTS_MAX, HEADER_BYTES_MAX, HOPS_MAX, POISON_US, SEGMENTS_MAX
 from meshd.core.ids import Boot, Digest, NodeId, node_id
 from meshd.core.journey import frames as core
 from meshd.errors import InvalidError, MisuseError
@@ -36,11 +36,12 @@ frames = st.one_of(
     st.builds(core.Busy, legs, u64),
     st.builds(core.NotHeld, legs),
     st.builds(core.Cancel, requests, st.integers(0, ATTEMPTS_MAX)),
-    st.builds(core.Lost, nodes, st.lists(legs, max_size=3).map(tuple)),
+    st.builds(core.Lost, nodes, st.lists(legs, max_size=3).map(tuple), st.just(()), st.booleans()),
     st.builds(core.Answer, requests, attempts, digests, batches, sizes, spent),
     st.builds(core.Failed, requests, attempts, failures),
     st.builds(Hello, st.integers(0, 9), u64.map(Boot), st.integers(1, 65535), st.integers(1, 2**64 - 1), u64),
     st.builds(Echo, u64, st.booleans()),
+    st.builds(core.Poison, st.binary(min_size=16, max_size=16), st.integers(1, POISON_US), nodes, st.none() | u64.map(Boot)),
 )  # fmt: skip
 
 REQUEST = core.RequestId(node_id(bytes(16)), Boot(2**64 - 1), 2**64 - 1)
@@ -88,7 +89,7 @@ def _forward(**changed: object) -> pb.DataHeader:
     [
         (pb.DataHeader(), "without a kind"),
         (_forward(leg=_leg(attempt=0)), "attempt"),
-        (_forward(leg=_leg(attempt=4)), "attempt"),
+        (_forward(leg=_leg(attempt=9)), "attempt"),
         (_forward(leg=_leg(segment=64)), "segment"),
         (_forward(leg=_leg(entry=bytes(15))), "entry"),
         (_forward(plan=bytes(31)), "plan"),
@@ -105,6 +106,8 @@ def _forward(**changed: object) -> pb.DataHeader:
         (pb.DataHeader(lost=pb.Lost(node=bytes(16), legs=[_leg()] * 257)), "legs"),
         (pb.DataHeader(failed=pb.Failed(request=_leg().request, attempt=1, code=99, reason="COMPUTE")), "closed set"),
         (pb.DataHeader(failed=pb.Failed(request=_leg().request, attempt=1, code=13, reason="WHY")), "closed set"),
+        (pb.DataHeader(poison=pb.Poison(digest=bytes(15), left_us=1)), "digest"),
+        (pb.DataHeader(poison=pb.Poison(digest=bytes(16), left_us=POISON_US + 1, witness=bytes(16))), "left_us"),
         (pb.DataHeader(hello=pb.Hello(port=0, number=1)), "port"),
         (pb.DataHeader(hello=pb.Hello(port=1, number=0)), "number"),
     ],

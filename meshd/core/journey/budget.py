@@ -18,6 +18,7 @@ from meshd.config import (
     REQUESTS_IN_FLIGHT_MAX,
 )
 from meshd.core.ids import Boot, NodeId
+from meshd.core.journey.frames import Poison
 
 
 class HedgeBucket:
@@ -113,11 +114,19 @@ class Poisons:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def add(self, digest: bytes, now_us: int, witness: NodeId, boot: Boot | None) -> None:
-        self._kept.pop(digest, None)
+    def add(self, digest: bytes, now_us: int, witness: NodeId, boot: Boot | None, left_us: int = POISON_US) -> None:
+        """Refuse it for `left_us`, or for as long as it was to be refused anyway."""
+        before_us = self._kept.pop(digest, (0, witness, boot))[0]
         while len(self._kept) >= POISONS_MAX:
             del self._kept[next(iter(self._kept))]
-        self._kept[digest] = now_us + POISON_US, witness, boot
+        self._kept[digest] = max(now_us + min(left_us, POISON_US), before_us), witness, boot
+
+    def newest(self, count: int, now_us: int) -> list[Poison]:
+        """Those added last, as a peer is told of them."""
+        if not self._kept:
+            return []
+        kept = list(self._kept.items())[-count:]
+        return [Poison(digest, until - now_us, who, boot) for digest, (until, who, boot) in kept if until > now_us]
 
     def left_us(self, digest: bytes, now_us: int, lives: Callable[[NodeId, Boot], bool]) -> int:
         """How long it is still refused; 0 is not at all."""

@@ -149,7 +149,8 @@ class Carrier:
         passage.waiting = False
         while True:
             mine = self._hop.backlogs(forward.segment_id, forward.batch) if self._me in passage.candidates else None
-            chosen = self._peers.choose(passage.candidates, passage.tried, mine.queue_us if mine else None, now_us)
+            mine_us, again = mine.queue_us if mine else None, forward.attempt > 1
+            chosen = self._peers.choose(passage.candidates, passage.tried, mine_us, now_us, again)
             if chosen is None and self._is_hopeful(passage):
                 return self._wait(passage, now_us)
             if chosen is None or passage.busy >= 2:
@@ -343,7 +344,7 @@ class Carrier:
             effects += self._lose(passage) if len(passage.closed) >= LOST_BEFORE_MAX else self._onward(passage, now_us)
         return effects + self.gone(peer)
 
-    def gone(self, peer: NodeId) -> list[Effect]:
+    def gone(self, peer: NodeId, suspected: bool = False) -> list[Effect]:
         """`peer` turned SUSPECT, or its link closed: whatever it had acknowledged from here is lost with it."""
         legs = self._by_next.pop(peer, {})
         by_entry: dict[tuple[NodeId, NodeId, tuple[NodeId, ...]], list[Leg]] = {}
@@ -355,7 +356,7 @@ class Carrier:
         for (_, previous, before), lost in by_entry.items():
             for first in range(0, len(lost), LEGS_PER_LOST_MAX):
                 legs_lost = tuple(lost[first : first + LEGS_PER_LOST_MAX])
-                effects += self.to_entry(Lost(peer, legs_lost, before), previous)
+                effects += self.to_entry(Lost(peer, legs_lost, before, suspected), previous)
         for passage in [p for p in self._passages.values() if p.waiting and peer in p.candidates]:
             if not self._is_hopeful(passage):
                 effects += self._exhausted(passage)
@@ -424,6 +425,7 @@ class Carrier:
             if oldest is None or not (full or self._memories[oldest].deadline_at_us <= now_us):
                 break
             self._forget(oldest)
+        self._forget(leg)  # It may have gone out twice: two copies of the segment before took the same attempt.
         self._memories[leg] = memory
         self._by_next.setdefault(memory.next, {})[leg] = None
 

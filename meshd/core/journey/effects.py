@@ -6,7 +6,20 @@ The *payload in hand* is what came with the input that led to these effects: a f
 from dataclasses import dataclass
 
 from meshd.core.ids import NodeId
-from meshd.core.journey.frames import Ack, Answer, Busy, Cancel, Failed, Failure, Forward, Leg, Lost, NotHeld, RequestId
+from meshd.core.journey.frames import (
+    Ack,
+    Answer,
+    Busy,
+    Cancel,
+    Failed,
+    Failure,
+    Forward,
+    Leg,
+    Lost,
+    NotHeld,
+    Poison,
+    RequestId,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +27,7 @@ class Send:
     """A small frame. If there is no link it is dropped."""
 
     peer: NodeId
-    frame: Ack | Busy | NotHeld | Cancel | Lost | Failed
+    frame: Ack | Busy | NotHeld | Cancel | Lost | Failed | Poison
 
 
 @dataclass(frozen=True, slots=True)

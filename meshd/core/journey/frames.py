@@ -179,6 +179,8 @@ class Lost:
     """All of one entry; at most `LEGS_PER_LOST_MAX`."""
     before: tuple[NodeId, ...] = ()
     """Nodes whose links closed before `node` got the same frame, so that they may have had it too; at most 2."""
+    suspected: bool = False
+    """Membership suspects it; its link did not close. A split looks so, and makes no poison of what was under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,5 +204,22 @@ class Failed:
     failure: Failure
 
 
-Frame = Forward | Ack | Busy | NotHeld | Cancel | Lost | Answer | Failed
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """To every peer: two holders vanished with a request of this input; refuse it where it comes in, for so long.
+
+    A client that is told HOLDERS_LOST, or loses its entry, may well ask another one the same.
+    """
+
+    digest: bytes
+    """`POISON_DIGEST_BYTES`, of the deployment's name and the raw inputs."""
+    left_us: int
+    """At most `POISON_US`."""
+    witness: NodeId
+    """One of the two that vanished."""
+    boot: Boot | None
+    """In which it was given up; where that boot lives after all, the input is innocent. None: it has proven to have died."""
+
+
+Frame = Forward | Ack | Busy | NotHeld | Cancel | Lost | Answer | Failed | Poison
 """Forward and Answer carry a payload and travel in the large lane; all others are small and go first."""

@@ -61,8 +61,8 @@ class Hop:
         backlog = known or self.backlogs(forward.segment_id, forward.batch)
         if backlog is None:
             return Verdict.NOT_HELD, Backlog(0, 0)
-        # What the node gives itself it gives once.
-        leg = None if previous == self.me else forward.leg
+        # What never crossed a link comes once; else a copy of the segment before may have taken the same attempt.
+        leg = None if previous == self.me and not forward.spent.hops else forward.leg
         if leg in self._seen or self.is_cancelled(forward.request, forward.attempt, now_us):
             self._counts["duplicates"] += 1
             return Verdict.DUPLICATE, backlog

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from meshd.config import SEGMENTS_MAX
+from meshd.config import POISON_US, POISONS_TOLD_MAX, SEGMENTS_MAX
 from meshd.core.ids import Boot, NodeId
 from meshd.core.journey.budget import Poisons
 from meshd.core.journey.carrier import Carrier, Wire
@@ -30,6 +30,7 @@ from meshd.core.journey.frames import (
     Leg,
     Lost,
     NotHeld,
+    Poison,
     Reason,
     RequestId,
     Spent,
@@ -91,11 +92,13 @@ class Journey:
         """Whether `poison_left_us` may be anything but 0: digests cost time."""
         return len(self._poisons) > 0
 
-    def poison(self, digest: bytes, failure: Failure, now_us: int) -> None:
-        """The inputs with this digest ended as HOLDERS_LOST."""
+    def poison(self, digest: bytes, failure: Failure, now_us: int) -> list[Effect]:
+        """The inputs with this digest ended as HOLDERS_LOST: refuse them here, and have them refused elsewhere."""
         witness = self._view().members.get(failure.node)
         gone = witness is not None and witness.state is not State.ALIVE
-        self._poisons.add(digest, now_us, failure.node, witness.boot if witness is not None and gone else None)
+        boot = witness.boot if witness is not None and gone else None
+        self._poisons.add(digest, now_us, failure.node, boot)
+        return [Send(peer, Poison(digest, POISON_US, failure.node, boot)) for peer in self._peers.up()]
 
     def poison_left_us(self, digest: bytes, now_us: int) -> int:
         """How long inputs with this digest are still refused; 0 is not at all."""
@@ -135,6 +138,10 @@ class Journey:
                 if peer == frame.request.entry:
                     self._hop.cancel(frame.request, frame.attempt, now_us)
                 return []
+            case Poison():
+                self.counts["poison_heard"] += 1
+                self._poisons.add(frame.digest, now_us, frame.witness, frame.boot, frame.left_us)
+                return []
 
     def _arrive(self, peer: NodeId, forward: Forward, now_us: int) -> list[Effect]:
         leg = forward.leg
@@ -164,7 +171,8 @@ class Journey:
             elif (previous := self._relay(peer, leg.request, leg.attempt)) is not None:
                 onward.setdefault(previous, []).append(leg)
         return effects + [
-            Send(previous, Lost(lost.node, tuple(legs), lost.before)) for previous, legs in onward.items()
+            Send(previous, Lost(lost.node, tuple(legs), lost.before, lost.suspected))
+            for previous, legs in onward.items()
         ]
 
     def _relay(self, peer: NodeId, request: RequestId, attempt: int) -> NodeId | None:
@@ -182,7 +190,11 @@ class Journey:
 
     def link_changed(self, peer: NodeId, up: bool, now_us: int) -> list[Effect]:
         """The data links to `peer` stand, or do not any more."""
-        return self._loop(self._carrier.link_changed(peer, up, now_us), now_us)
+        effects = self._carrier.link_changed(peer, up, now_us)
+        if up:
+            effects += [Send(peer, told) for told in self._poisons.newest(POISONS_TOLD_MAX, now_us)]
+            effects += self._entry.reachable(now_us)
+        return self._loop(effects, now_us)
 
     # ------------------------------------------------------------ compute
 
@@ -219,7 +231,7 @@ class Journey:
                 gone_now[node] = None
                 if node not in self._gone:
                     effects += self._entry.gone(node, now_us)
-                    effects += self._carrier.gone(node)
+                    effects += self._carrier.gone(node, suspected=True)
             if member is not None:
                 self._boots[node] = member.boot
         self._gone = gone_now

@@ -140,19 +140,25 @@ class Peers:
         return max(0, queue_us - (now_us - at_us))
 
     def choose(
-        self, candidates: Sequence[NodeId], tried: Sequence[NodeId], mine_us: int | None, now_us: int
+        self,
+        candidates: Sequence[NodeId],
+        tried: Sequence[NodeId],
+        mine_us: int | None,
+        now_us: int,
+        in_order: bool = False,
     ) -> NodeId | None:
         """Who to ask next: the less loaded of the first two that seem well, else anyone with a link, else None.
 
         Parameters
         ----------
         mine_us : this node's own backlog, or None where it does not hold the segment
+        in_order : the first that seems well, however loaded: the later ones had a part in what failed
         """
         usable = [c for c in candidates if c not in tried and (mine_us is not None if c == self.me else c in self._up)]
         if not usable:
             return None
         well = [c for c in usable if c == self.me or not (self._is_gone(c) or self.is_skipped(c, now_us))]
-        if len(well) < 2:
+        if len(well) < 2 or in_order:
             return (well or usable)[0]
         first, second = well[:2]
 

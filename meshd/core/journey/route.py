@@ -6,7 +6,8 @@ Rule 3: where the policy keeps inputs at the entry, the first segment is compute
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from meshd.config import S
 from meshd.core.ids import Boot, Digest, NodeId
@@ -30,13 +31,43 @@ class Route:
         return any(candidates[0] == node for candidates in self.segments)
 
 
+@dataclass(slots=True)
+class Doubts:
+    """What one request holds against candidates; who is under the gravest comes last."""
+
+    gone: dict[NodeId, None] = field(default_factory=dict)
+    """They had a part in an attempt that failed."""
+    late: dict[tuple[int, NodeId], None] = field(default_factory=dict)
+    """(segment, node): first there in an attempt that was late. Not the node alone: it may be well, and hold another part."""
+
+    def holds(self, segment: int, node: NodeId) -> bool:
+        """Whether there is anything against it."""
+        return node in self.gone or (segment, node) in self.late
+
+    def against(self, segment: int, node: NodeId, mute: Mapping[NodeId, object]) -> tuple[bool, bool, bool]:
+        return node in self.gone, (segment, node) in self.late, node in mute
+
+
+NO_DOUBTS = Doubts()
+
+
 def find_route(
-    view: View, deployment: str, generation_min: int, blamed: Mapping[NodeId, int], turn: int = 0
+    view: View,
+    deployment: str,
+    generation_min: int = 0,
+    doubts: Doubts = NO_DOUBTS,
+    turn: int = 0,
+    mute: Mapping[NodeId, object] = MappingProxyType({}),
 ) -> Route | Failure:
     """The route for a fresh attempt.
 
-    `blamed` nodes had a part in an earlier attempt that failed: they come last, the more blamed the later. `turn` tells the
-    parts of one batch apart: each begins with another candidate.
+    Parameters
+    ----------
+    generation_min : plans of older generations do not count
+    doubts : of this request's earlier attempts: they put candidates last
+    turn : tells the parts of one batch apart: each begins with another candidate
+    mute : nodes that answer nothing. A first attempt does not name them at all where there are others, for of the first two
+        candidates a hop takes the less loaded
     """
     served = view.deployments.get(deployment)
     if served is None:
@@ -60,7 +91,10 @@ def find_route(
             candidates = (view.me,)
         first = turn % len(candidates)
         turned = candidates[first:] + candidates[:first]
-        ordered = sorted(turned, key=lambda c: blamed.get(c, 0))
+        if doubts is NO_DOUBTS:
+            ordered = [c for c in turned if c not in mute] or list(turned)
+        else:
+            ordered = sorted(turned, key=lambda c, i=index: doubts.against(i, c, mute))  # type: ignore[misc]
         segments.append(tuple(ordered[:ROUTE_CANDIDATES_MAX]))
     return Route(plan.plan_digest, plan.generation, tuple(segments))
 

@@ -107,7 +107,7 @@ class Methods:
                 text = f"deployment {name!r} has no version {version!r}; leave it out, or ask for {VERSION!r}"
                 raise RequestFailedError(Failure(Code.NOT_FOUND, Reason.UNKNOWN_MODEL, text, name))
             return signature
-        route = find_route(self.view, name, 0, {})
+        route = find_route(self.view, name)
         if isinstance(route, Failure):
             raise RequestFailedError(route)
         text = f"deployment {name!r}: this node is still fetching the model's description; try again in a second"
@@ -151,7 +151,7 @@ class Methods:
 
     def RepositoryModelLoad(self, request: Any) -> Any:
         """A deployment is loaded for as long as it is deployed: nothing to do."""
-        route = find_route(self.view, request.model_name, 0, {})
+        route = find_route(self.view, request.model_name)
         if isinstance(route, Failure):
             raise RequestFailedError(route)
         return oip.message("inference.RepositoryModelLoadResponse")()

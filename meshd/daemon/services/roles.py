@@ -76,7 +76,7 @@ ROLES: Final[dict[str, Role]] = {
         Role.PEER,
         "sync_root sync_buckets sync_digests sync_items offer bid decline award accept reject intent_ask intent_tell",
     ),
-    **_kinds("DataHeader", Role.PEER, "hello forward ack busy not_held cancel lost answer failed echo_ask echo"),
+    **_kinds("DataHeader", Role.PEER, "hello forward ack busy not_held cancel lost answer failed echo_ask echo poison"),
     **_kinds("BulkHeader", Role.PEER, "hello ask head chunk missing"),
 }
 """Full method name, or full name of an envelope's field → the least role that may say it."""
