@@ -106,7 +106,7 @@ def test_links_are_kept_to_live_members_while_something_is_deployed() -> None:
     assert sorted(links.log) == ["+b", "+c"]
     told: list[Any] = []
     reach.measure(told.append)
-    assert told == [events.LinkMeasured(B, 500, 1_000_000)]
+    assert told == [events.LinkMeasured(B, 500, 8_000_000)]
     dead = View(5, A, view().boot, {**view().members, C: member(C, "old", State.DEAD)}, view().deployments)
     reach.view_changed(dead)
     assert links.log[-1] == "-c"
