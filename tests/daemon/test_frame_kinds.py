@@ -40,6 +40,7 @@ DATA: list[Any] = [
     HELLO, Echo(1, True), Echo(1, False), frames.Forward(REQUEST, 1, "m", DIGEST, 0, 1, 1, 1, (), (), NO_COST),
     frames.Ack(LEG, 1), frames.Busy(LEG, 1), frames.NotHeld(LEG), frames.Cancel(REQUEST), frames.Lost(A, (LEG,)),
     frames.Answer(REQUEST, 1, DIGEST, 1, (), NO_COST), frames.Failed(REQUEST, 1, FAILURE),
+    frames.Poison(bytes(16), 1, A, None),
 ]  # fmt: skip
 BULK: list[Any] = [HELLO, BlobAsk(DIGEST), BlobHead(0), BlobChunk(0), BlobMissing("no")]
 
