@@ -77,7 +77,7 @@ def test_a_kind_that_a_wire_does_not_have_is_refused_there(wire: str, other: str
     assert bool(strange) == (other != wire and (wire, other) not in SUBSETS)
 
 
-SUBSETS = {("gossip", "data"), ("gossip", "bulk"), ("data", "bulk")}
+SUBSETS = {("gossip", "bulk"), ("data", "bulk")}
 """Their numbers all mean something on the first wire too: there such bytes are that wire's own kind, said by who may say it."""
 
 
