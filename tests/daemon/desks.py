@@ -35,7 +35,7 @@ class FakeOperator:
 class FakeDaemon:
     """Everything behind one admin socket."""
 
-    def __init__(self, folder: Path, local: Role = Role.OPERATOR) -> None:
+    def __init__(self, folder: Path, local: Role = Role.OPERATOR, listeners: Sequence[pb.Listener] = ()) -> None:
         self.socket = folder / "admin.sock"
         self.board, self.operator, self.announced = Board(view()), FakeOperator(), 0
         self.library = Library(folder)
@@ -51,7 +51,7 @@ class FakeDaemon:
             kernels=lambda segment: {"binary": 1},
             diagnose=self.diagnose,
             announce=self.announce,
-            listeners=(pb.Listener(role="admin", address="/run/meshd/admin.sock"),),
+            listeners=(pb.Listener(role="admin", address="/run/meshd/admin.sock"), *listeners),
             mesh_id="9f86d081884c7d659a2feaa0c55ad015",
         )
         self.server: grpc.Server = make_server(24, MESSAGE_BYTES_MAX, "admin")
@@ -72,9 +72,11 @@ class FakeDaemon:
 
 
 @contextmanager
-def fake_daemon(folder: Path, local: Role = Role.OPERATOR) -> Iterator[FakeDaemon]:
+def fake_daemon(
+    folder: Path, local: Role = Role.OPERATOR, listeners: Sequence[pb.Listener] = ()
+) -> Iterator[FakeDaemon]:
     """A daemon's admin side until the end of the block."""
-    daemon = FakeDaemon(folder, local)
+    daemon = FakeDaemon(folder, local, listeners)
     try:
         yield daemon
     finally:

@@ -13,6 +13,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("meshd.cli.meshctl.plan", "Show who serves which segment."),
     "events": ("meshd.cli.meshctl.events", "What happened, and what happens."),
     "infer": ("meshd.cli.meshctl.infer", "Run a model on arrays from .npy files."),
+    "bench": ("meshd.cli.meshctl.bench", "How fast and how right a deployed model is, on your data."),
     "token": ("meshd.cli.meshctl.token", "Make, list and remove client tokens."),
     "wait": ("meshd.cli.meshctl.wait", "Wait until the mesh is as wanted."),
     "doctor": ("meshd.cli.meshctl.doctor", "Find what keeps nodes apart."),
