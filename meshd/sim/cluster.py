@@ -40,6 +40,8 @@ class Cluster:
         Machines, none powered on yet.
     seeds
         Machines whose addresses all others are given; none: they find each other by (simulated) mDNS.
+    kind
+        Of machines; `sim.bare` has one for node-hours by the thousand.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Cluster:
         weather: Weather | None = None,
         seeds: tuple[int, ...] = (),
         mdns: bool = True,
+        kind: type[Machine] = Machine,
     ) -> None:
         self.seed, self.timers = seed, timers or Timers()
         self.clock = Clock(seed)
@@ -75,13 +78,13 @@ class Cluster:
         self._rng = Random(f"{seed}/cluster")
         self.machines: list[Machine] = []
         for index in range(nodes):
-            self.machines.append(Machine(self, index, ()))
+            self.machines.append(kind(self, index, ()))
         for machine in self.machines:
             machine.seeds = tuple(self.machines[i].address for i in seeds if i != machine.index)
         self.extras: list[Machine] = []
         """Machines that do not belong: twins of others, strangers. Numbers from N on; nothing is asked of them at rest."""
         self.by_id: dict[NodeId, Machine] = {machine.node_id: machine for machine in self.machines}
-        self._by_address: dict[Address, Machine] = {machine.address: machine for machine in self.machines}
+        self.by_address: dict[Address, Machine] = {machine.address: machine for machine in self.machines}
 
     # ------------------------------------------------------------ doing
 
@@ -134,7 +137,7 @@ class Cluster:
     def intrude(self, machine: Machine) -> None:
         """Power on one that does not belong (its `index` is `len(machines) + len(extras)`)."""
         self.extras.append(machine)
-        self._by_address[machine.address] = machine
+        self.by_address[machine.address] = machine
         machine.start()
         for other in self.up:
             for one, two in ((machine, other), (other, machine)):
@@ -207,7 +210,7 @@ class Cluster:
 
     def carry(self, machine: Machine, address: Address, datagram: bytes) -> None:
         """A sealed datagram leaves `machine`."""
-        to = self._by_address.get(address)
+        to = self.by_address.get(address)
         if to is not None:
             arrive = self._arrive if machine.keyring is self.keyring else self.replay
             self.network.datagram(

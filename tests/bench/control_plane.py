@@ -38,6 +38,7 @@ def main() -> int:
     parser.add_argument("tables", nargs="*", help=f"{', '.join(TABLES)}, scale, false-dead, all; default all but scale")
     parser.add_argument("--state", type=Path, help="where false-dead keeps what it has")
     parser.add_argument("--hours", type=float, help="node-hours a cell of false-dead, instead of the target's")
+    parser.add_argument("--jobs", type=int, default=1, help="processes for false-dead, a seed each")
     parser.add_argument("--profile", action="append", help="for false-dead; may be given twice to compare")
     parser.add_argument("--sizes", type=int, nargs="+", default=list(scale.SIZES), help="nodes, for scale")
     parser.add_argument("--powered-on", type=int, nargs="+", help="nodes, for bootstrap")
@@ -47,7 +48,7 @@ def main() -> int:
     if given.powered_on:
         tables["bootstrap"] = lambda: membership.bootstrap(tuple(given.powered_on))
     tables["scale"] = lambda: _scale(tuple(given.sizes), given.plot)
-    tables["false-dead"] = lambda: false_dead(given.state, given.hours, given.profile or ["default"])
+    tables["false-dead"] = lambda: false_dead(given.state, given.hours, given.profile or ["default"], given.jobs)
     everything = given.tables == ["all"]
     if everything and given.state is not None:
         tables["false-dead"] = lambda: kept_figures(given.state)

@@ -1,12 +1,14 @@
 """Living members declared DEAD, nobody crashing: how often, by loss, size and profile; hours long, and resumable.
 
-Whole nodes, sealed datagrams and the codec; no checkers. A death is a subject in one boot and incarnation, however many hear of
-it; it counts from the first second of a run, as its node-hours do.
+Whole nodes; datagrams carried as values (`sim.bare`: the same history at half the cost); no checkers. A death is a subject in one
+boot and incarnation, however many hear of it; it counts from the first second of a run, as its node-hours do.
 """
 
 import json
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from meshd.config import MINUTE
@@ -19,29 +21,41 @@ SEEDS_KEPT = 20
 NODES = (2, 3, 8, 64)
 
 
-def false_dead(state: Path | None, hours: float | None, profiles: list[str]) -> Iterator[Figure]:
+def false_dead(state: Path | None, hours: float | None, profiles: list[str], jobs: int = 1) -> Iterator[Figure]:
     """One figure a cell: the most there may be in an hour (95 %), with the count and the hours it rests on.
 
     `state` keeps the counts after every seed; a run that is stopped goes on from there. A target is met once no false death was
     seen in the hours asked for: the bound is then three over them.
     """
     kept = json.loads(state.read_text()) if state is not None and state.exists() else {}
-    for profile, loss, wanted in _cells(profiles):
-        for nodes in NODES:
-            cell = kept.setdefault(f"{profile} {nodes} {loss}", {"seed": 0, "hours": 0.0, "false": 0, "seeds": []})
-            while cell["hours"] < (hours or wanted):
-                cluster, meter = met(cell["seed"], nodes, loss, profile)
-                cluster.run_for(RUN_US)
-                cell["hours"] += meter.node_us / 3.6e9
-                cell["false"] += meter.false_dead
-                if meter.false_dead:
-                    cell["seeds"] = [*cell["seeds"], cell["seed"]][:SEEDS_KEPT]
-                cell["seed"] += 1
-                if state is not None:
-                    fresh = state.with_suffix(".new")
-                    fresh.write_text(json.dumps(kept, indent=1))
-                    fresh.replace(state)
-            yield _figure(profile, nodes, loss, cell, wanted)
+    with ProcessPoolExecutor(jobs) as pool:
+        for profile, loss, wanted in _cells(profiles):
+            for nodes in NODES:
+                cell = kept.setdefault(f"{profile} {nodes} {loss}", {"seed": 0, "hours": 0.0, "false": 0, "seeds": []})
+                while cell["hours"] < (hours or wanted):
+                    seeds = range(cell["seed"], cell["seed"] + jobs)
+                    for seed, (ran, false) in zip(
+                        seeds, pool.map(partial(_run, nodes, loss, profile), seeds), strict=True
+                    ):
+                        cell["seed"], cell["hours"], cell["false"] = (
+                            seed + 1,
+                            cell["hours"] + ran,
+                            cell["false"] + false,
+                        )
+                        if false:
+                            cell["seeds"] = [*cell["seeds"], seed][:SEEDS_KEPT]
+                    if state is not None:
+                        fresh = state.with_suffix(".new")
+                        fresh.write_text(json.dumps(kept, indent=1))
+                        fresh.replace(state)
+                yield _figure(profile, nodes, loss, cell, wanted)
+
+
+def _run(nodes: int, loss: float, profile: str, seed: int) -> tuple[float, int]:
+    """One seed: node-hours, false deaths."""
+    cluster, meter = met(seed, nodes, loss, profile)
+    cluster.run_for(RUN_US)
+    return meter.node_us / 3.6e9, meter.false_dead
 
 
 def kept_figures(state: Path) -> Iterator[Figure]:

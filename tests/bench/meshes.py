@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from meshd.config import PROFILES, S
+from meshd.sim.bare import Bare
 from meshd.sim.cluster import Cluster
 from meshd.sim.meter import Meter, quantile
 from meshd.sim.network import Weather
@@ -10,9 +11,9 @@ from tests.bench.figures import Figure
 
 
 def met(seed: int, nodes: int, loss: float, profile: str = "default") -> tuple[Cluster, Meter]:
-    """Powered on, found each other, agreed; the meter runs from the start."""
+    """Powered on, found each other, agreed; the meter runs from the start. Datagrams are carried as values."""
     # A seed besides mDNS: a simulated sighting comes once, and at 20 % loss both of two can be lost.
-    cluster = Cluster(seed, nodes, timers=PROFILES[profile], weather=Weather(loss=loss), seeds=(0,))
+    cluster = Cluster(seed, nodes, timers=PROFILES[profile], weather=Weather(loss=loss), seeds=(0,), kind=Bare)
     meter = Meter(cluster)
     cluster.watchers.append(meter.watch)
     cluster.on_crash = meter.crashed
