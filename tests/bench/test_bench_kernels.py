@@ -77,6 +77,7 @@ def test_without_numba_there_is_nothing_to_measure(monkeypatch: Any) -> None:
 def test_a_peer_that_is_installed_is_timed_beside_ours(few: None, monkeypatch: Any) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
+    pytest.importorskip("flatbuffers")
     from meshd.bench import peer_program, peers
 
     small = [work for work in peers.works() if work.name.startswith("mlp")]
@@ -88,6 +89,38 @@ def test_a_peer_that_is_installed_is_timed_beside_ours(few: None, monkeypatch: A
     assert (row["name"], row["work"]) == ("onnxruntime", small[0].name)
     assert row["ratio"] == pytest.approx(row["us"] / row["ours_us"], rel=0.02)
     assert row["ours_unstructured_us"] > 0
+
+
+def test_a_sparse_perceptron_is_written_as_tensorflow_lite_has_it() -> None:
+    """Read back by slots: LiteRT itself computes it as NumPy does (see peers.md), but is not needed here."""
+    flatbuffers = pytest.importorskip("flatbuffers")
+    import numpy as np
+
+    from meshd.bench import tflite
+
+    weight = np.zeros((8, 12), np.float32)
+    weight[2, 4:8], weight[7, 0:4] = [1, 2, 3, 4], [5, 6, 7, 8]
+    written = bytearray(tflite.perceptron([weight]))
+    assert written[4:8] == b"TFL3"
+
+    def at(place: int, slot: int) -> int:
+        table = flatbuffers.table.Table(written, place)
+        return table.Indirect(place + table.Offset(4 + 2 * slot))
+
+    def ints(place: int) -> list[int]:
+        return np.frombuffer(written, np.int32, np.frombuffer(written, np.int32, 1, place)[0], place + 4).tolist()
+
+    root = flatbuffers.encode.Get(flatbuffers.packer.uoffset, written, 0)
+    graph = at(root, 2) + 4
+    graph += flatbuffers.encode.Get(flatbuffers.packer.uoffset, written, graph)
+    tensors = at(graph, 0) + 4
+    second = tensors + 4 + flatbuffers.encode.Get(flatbuffers.packer.uoffset, written, tensors + 4)
+    assert ints(at(second, 0)) == [8, 12]
+    sparsity = at(second, 6)
+    dimensions = at(sparsity, 2) + 4
+    columns = dimensions + 4 + flatbuffers.encode.Get(flatbuffers.packer.uoffset, written, dimensions + 4)
+    assert ints(at(at(columns, 3), 0)) == [0, 0, 0, 1, 1, 1, 1, 1, 2]
+    assert ints(at(at(columns, 5), 0)) == [1, 0]
 
 
 def test_the_networks_of_the_comparison_compute_what_they_say() -> None:

@@ -16,7 +16,9 @@ from meshd.errors import Exit, MisuseError
     "--break-even", is_flag=True, help="Only: from which share of zeros on each sparse form pays here; kept for use."
 )
 @click.option(
-    "--peers", is_flag=True, help="Also time the peers that are installed here (onnxruntime, openvino, deepsparse)."
+    "--peers",
+    is_flag=True,
+    help="Also time the peers that are installed here (onnxruntime, openvino, deepsparse, litert, larq).",
 )
 @click.option(
     "--peer-python", multiple=True, metavar="PYTHON", help="Another interpreter to look for peers in; repeatable."
@@ -56,7 +58,9 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         cold = f"  cold {row['cold_us']:.1f} us" if "cold_us" in row else ""
         yield f"{line} {row['ratio']:>6.2f}  {row['unit']}{cold}" + (f"  ({row['why']})" if "why" in row else "")
     for row in report["peers"]:
-        ours = f"{row['ours_us']:.1f} us (without structure {row['ours_unstructured_us']:.1f})"
+        ours = f"{row['ours_us']:.1f} us"
+        if "ours_unstructured_us" in row:
+            ours += f" (without structure {row['ours_unstructured_us']:.1f})"
         yield f"{row['work']:<24} {row['name']} {row['version']}: {row['us']:.1f} us, ours {ours}: {row['ratio']:.2f} x"
 
 
