@@ -2,7 +2,7 @@
 
 import pytest
 
-from meshd.config import ACK_WAIT_MAX_US, LATE_MIN_US, MS, S
+from meshd.config import ACK_WAIT_MAX_US, LATE_MIN_US, MS, UNREACHABLE_US, S
 from meshd.core.ids import Boot, NodeId
 from meshd.core.journey.effects import Send
 from meshd.core.journey.frames import Ack, Failure, Forward, Leg, Lost, Reason, RequestId
@@ -161,3 +161,15 @@ def test_who_is_mute_in_one_part_is_asked_no_more_though_all_parts_share_their_n
     took = _steadily(world, 12)
     assert len([t for t in took if t > 30 * MS]) <= 25
     assert max(took) < LATE_MIN_US + 2 * ACK_WAIT_MAX_US
+
+
+def test_what_can_be_sent_to_nobody_is_refused_in_good_time_though_it_is_never_under_way() -> None:
+    world = World([["a"]])
+    world.cut_link("e", "a")
+    world.suspect("a")
+    world.request(deadline_us=20 * S)
+    world.run()
+    outcome = world.outcome()
+    assert isinstance(outcome, Failure)
+    assert (outcome.reason, outcome.segment) == (Reason.UNREACHABLE, 0)
+    assert UNREACHABLE_US <= world.took_us() <= 3 * S

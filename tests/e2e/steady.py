@@ -46,8 +46,7 @@ class Steady:
 
     Parameters
     ----------
-    targets : entries; a request that one of them cannot take for want of a connection goes on with the next, as the client
-        library does
+    targets : entries, for a client that goes on by the next when one is gone
     truths : answers to each image that count as right, one array for each model that may serve
     """
 
@@ -56,8 +55,7 @@ class Steady:
     ) -> None:
         self._model, self._sample, self._rate = model, sample, rate
         self.truths = list(truths) or [sample.truth]
-        self._clients = [Inference(target) for target in targets]
-        self._first = 0
+        self._client = Inference(targets)
         self.sent: list[Sent] = []
         self._end = threading.Event()
         self._pool = ThreadPoolExecutor(CALLERS_MAX, "steady")
@@ -73,8 +71,7 @@ class Steady:
         self._end.set()
         self._thread.join()
         self._pool.shutdown()
-        for client in self._clients:
-            client._channel.close()
+        self._client.close()
 
     def between(self, begin_s: float, end_s: float) -> list[Sent]:
         """Requests that were due then."""
@@ -91,25 +88,16 @@ class Steady:
 
     def _one(self, which: int, due: float) -> None:
         image = {self._sample.input: self._sample.images[which : which + 1]}
-        code = error = ""
-        for _ in self._clients:
-            first = self._first
-            left_s = DEADLINE_S - (time.monotonic() - due)
-            try:
-                (answer,) = self._clients[first].infer(self._model, image, max(left_s, 0.001)).outputs.values()
-            except MeshdError as failed:
-                cause = failed.__cause__
-                code = cause.code().name if isinstance(cause, grpc.RpcError) else type(failed).__name__
-                error = str(failed)
-                if code == "UNAVAILABLE" and first == self._first:
-                    self._first = (first + 1) % len(self._clients)
-                if code != "UNAVAILABLE":
-                    break
-                continue
-            right = any(answer.tobytes() == truth[which : which + 1].tobytes() for truth in self.truths)
-            self.sent.append(Sent(due, time.monotonic(), right, not right))
+        left_s = max(DEADLINE_S - (time.monotonic() - due), 0.001)
+        try:
+            (answer,) = self._client.infer(self._model, image, left_s).outputs.values()
+        except MeshdError as failed:
+            cause = failed.__cause__
+            code = cause.code().name if isinstance(cause, grpc.RpcError) else type(failed).__name__
+            self.sent.append(Sent(due, time.monotonic(), code=code, error=str(failed)))
             return
-        self.sent.append(Sent(due, time.monotonic(), code=code, error=error))
+        right = any(answer.tobytes() == truth[which : which + 1].tobytes() for truth in self.truths)
+        self.sent.append(Sent(due, time.monotonic(), right, not right))
 
 
 def percentile(sent: Sequence[Sent], percent: float) -> float:

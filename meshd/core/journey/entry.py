@@ -181,6 +181,7 @@ class Entry:
             request.tries -= 1
             if failed.failure.segment == 0 and attempt is request.attempts[-1]:
                 request.attempts.pop()  # Nobody ever saw its number.
+                request.late_at_us = 0
         if failed.failure.code is Code.RESOURCE_EXHAUSTED:
             self._deployments[request.deployment].admission.down(now_us - request.started_us, now_us)
         return self._after_failure(request, now_us)
