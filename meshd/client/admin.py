@@ -143,9 +143,10 @@ class Admin:
         """Models on the daemon's disk."""
         return list(self._call(pb.ListModelsResponse, self._stub.ListModels, pb.ListModelsRequest()).models)
 
-    def model(self, name: str) -> pb.GetModelResponse:
-        """One model, by digest, start of a digest, or name."""
-        return self._call(pb.GetModelResponse, self._stub.GetModel, pb.GetModelRequest(model=name))
+    def model(self, name: str, with_topology: bool = False) -> pb.GetModelResponse:
+        """One model, by digest, start of a digest, or name; with its topology's bytes where they are asked for."""
+        request = pb.GetModelRequest(model=name, with_topology=with_topology)
+        return self._call(pb.GetModelResponse, self._stub.GetModel, request)
 
     def remove_model(self, name: str) -> int:
         """Remove a model from the daemon's disk; returns the bytes freed."""

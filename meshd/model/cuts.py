@@ -120,7 +120,7 @@ class _Key:
 def _layers(key: _Key) -> tuple[tuple[int, int], ...]:
     graph, lives = key.graph, _lives(key)
     end = len(graph.operations)
-    heavy = [OPERATORS[o.op].macs is not None for o in graph.operations]
+    heavy = [works(o) for o in graph.operations]
     sizes, counts = lives.sweep(lives.crossing_bytes), lives.sweep(lambda _: 1)
     cuts: list[int] = []
     place, seen = 1, False
@@ -166,6 +166,11 @@ def crossing(graph: Graph, layer: int) -> tuple[tuple[str, str], ...]:
     """
     lives = _lives(_Key(graph))
     return tuple((n, lives.encoding(n).value) for n in _crossings(_Key(graph))[layer])
+
+
+def works(operation: Operation) -> bool:
+    """Whether it multiplies and adds, rather than only moving or touching memory."""
+    return OPERATORS[operation.op].macs is not None
 
 
 def costs(graph: Graph) -> tuple[LayerCost, ...]:

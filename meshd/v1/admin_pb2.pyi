@@ -326,22 +326,26 @@ class ModelSummary(_message.Message):
     def __init__(self, digest: _Optional[str] = ..., name: _Optional[str] = ..., weight_bytes: _Optional[int] = ..., layer_count: _Optional[int] = ..., whole: _Optional[bool] = ..., deployments: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class GetModelRequest(_message.Message):
-    __slots__ = ("model",)
+    __slots__ = ("model", "with_topology")
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    WITH_TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
     model: str
-    def __init__(self, model: _Optional[str] = ...) -> None: ...
+    with_topology: bool
+    def __init__(self, model: _Optional[str] = ..., with_topology: _Optional[bool] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("summary", "inputs", "outputs", "layers")
+    __slots__ = ("summary", "inputs", "outputs", "layers", "topology")
     SUMMARY_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     LAYERS_FIELD_NUMBER: _ClassVar[int]
+    TOPOLOGY_FIELD_NUMBER: _ClassVar[int]
     summary: ModelSummary
     inputs: _containers.RepeatedCompositeFieldContainer[_model_pb2.Port]
     outputs: _containers.RepeatedCompositeFieldContainer[_model_pb2.Port]
     layers: _containers.RepeatedCompositeFieldContainer[LayerSummary]
-    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_model_pb2.Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_model_pb2.Port, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[LayerSummary, _Mapping]]] = ...) -> None: ...
+    topology: bytes
+    def __init__(self, summary: _Optional[_Union[ModelSummary, _Mapping]] = ..., inputs: _Optional[_Iterable[_Union[_model_pb2.Port, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[_model_pb2.Port, _Mapping]]] = ..., layers: _Optional[_Iterable[_Union[LayerSummary, _Mapping]]] = ..., topology: _Optional[bytes] = ...) -> None: ...
 
 class LayerSummary(_message.Message):
     __slots__ = ("macs", "weight_bytes", "resident_bytes", "crossing_bytes", "operators", "structures")

@@ -119,6 +119,7 @@ def test_a_plan_table_shows_owner_standby_and_what_crosses(daemon: FakeDaemon) -
 
 def test_other_tables_are_for_people(daemon: FakeDaemon) -> None:
     assert "small: 512 of weights in 2 layers" in meshctl(daemon, "model", "show", "small").stdout
+    assert meshctl(daemon, "model", "show", "small", "--graph").stdout.startswith("<svg ")
     assert "member.suspect" in meshctl(daemon, "events").stdout
     assert meshctl(daemon, "events", "--kind", "plan.").stdout == ""
     assert "→ open it" in meshctl(daemon, "doctor").stdout

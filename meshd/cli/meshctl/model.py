@@ -57,14 +57,21 @@ def list_models(socket: str | None, output: str) -> None:
 
 @command.command("show")
 @click.argument("model")
+@click.option("--graph", is_flag=True, help="Print its graph with the cuts as SVG instead: redirect it to a file.")
 @socket_option
 @output_option
-def show_model(model: str, socket: str | None, output: str) -> None:
+def show_model(model: str, graph: bool, socket: str | None, output: str) -> None:
     """One MODEL, by digest, start of it, or name: its layers, their cost, and what would cross a cut after each."""
     from meshd.cli.meshctl import documents
     from meshd.client.admin import Admin, find_socket
 
     with Admin(find_socket(socket)) as admin:
+        if graph:
+            from meshd.model.bundle import read_topology
+            from meshd.model.drawing import draw
+
+            click.echo(draw(read_topology(admin.model(model, with_topology=True).topology)), nl=False)
+            return
         document = documents.model_in_full(admin.model(model))
     show(document, output, _render)
 

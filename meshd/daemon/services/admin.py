@@ -193,6 +193,7 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             inputs=model_ports(entry.graph.inputs),
             outputs=model_ports(entry.graph.outputs),
             layers=model_layers(entry),
+            topology=bytes(self._desk.library.read(entry.model)) if request.with_topology else b"",
         )
 
     @answers
