@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from meshd.engine.constants import Constants
 from meshd.engine.crossing import decode, encode
 from meshd.engine.executor import Arena, Pool
 from meshd.engine.lower import Lowering
@@ -21,7 +22,7 @@ from meshd.engine.step import KernelStep, Step
 from meshd.engine.threads import SPLIT_FROM_US, crew
 from meshd.errors import InvalidError, MisuseError
 from meshd.model import cuts
-from meshd.model.bundle import BlobReader, weight_array
+from meshd.model.bundle import BlobReader
 from meshd.model.check import check_graph
 from meshd.model.graph import Graph, Port, TensorType
 
@@ -182,17 +183,12 @@ def compile_segment(graph: Graph, start: int, end: int, blobs: BlobReader) -> Se
     ranges = cuts.layers(graph)
     if not 0 <= start < end <= len(ranges):
         raise InvalidError(f"layers [{start}, {end}) of a model of {len(ranges)}")
-    held: dict[str, bytes | memoryview] = {}
-    constants: dict[str, Array] = {}
-    for o in graph.operations[ranges[start][0] : ranges[end - 1][1]]:
-        for n in o.inputs:
-            if n in graph.weights and n not in constants:
-                weight = graph.weights[n]
-                if weight.blob not in held:
-                    held[weight.blob] = blobs(weight.blob)
-                constants[n] = weight_array(weight, held[weight.blob])
+    constants = Constants(graph, ranges[start][0], ranges[end - 1][1], blobs)
     lowering = Lowering(graph, constants)
-    steps = [step for i in range(start, end) for step in lowering.layer(i, *ranges[i])]
+    steps = []
+    for i in range(start, end):
+        steps += lowering.layer(i, *ranges[i])
+        constants.forget()
     before, after = cuts.segment_ports(graph, start, end)
     types = lowering.types
     plan = schedule(steps, types, [p.name for p in before], [p.name for p in after])

@@ -1,7 +1,8 @@
 """A bundle: a graph as bytes (protobuf, deterministic) beside content-addressed blobs.
 
 `digest = sha256(topology)` names the model; blobs are named by their own SHA-256, one for each weighted operation: its
-weights one after another, C order, little-endian, each at a multiple of 64 bytes. Signs are packed eight to a byte.
+weights one after another, C order, little-endian, each at a multiple of 64 bytes. Signs are packed eight to a byte; of weights
+with many zeros only the blocks that hold anything are stored (`sparse`).
 
 Rule 1: a weight that two operations share lies in the blob of the first.
 Rule 2: nothing is believed: sizes are checked with Python ints before NumPy sees a byte.
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from meshd.config import BLOB_BYTES_MAX
 from meshd.core.ids import Digest
 from meshd.errors import InvalidError
-from meshd.model import cuts, topology
+from meshd.model import cuts, sparse, topology
 from meshd.model.check import ALIGNMENT, check_graph, stored_bytes
 from meshd.model.graph import Graph, Weight
 
@@ -51,13 +52,14 @@ def pack(graph: Graph, arrays: Mapping[str, Any]) -> Bundle:
     """
     weights: dict[str, Weight] = {}
     blobs: dict[str, bytes] = {}
+    kept: dict[str, int | None] = {}
     for operation in graph.operations:
         mine = [n for n in dict.fromkeys(operation.inputs) if n in graph.weights and n not in weights]
         if not mine:
             continue
         offsets, pieces, end = [], [], 0
         for name in mine:
-            raw = _stored(graph.weights[name], arrays[name])
+            raw, kept[name] = _stored(graph.weights[name], arrays[name])
             offsets.append(end)
             pieces.append(raw + bytes(-len(raw) % ALIGNMENT or ALIGNMENT * (not raw)))
             end += len(pieces[-1])
@@ -69,7 +71,7 @@ def pack(graph: Graph, arrays: Mapping[str, Any]) -> Bundle:
         digest = hashlib.sha256(blob).hexdigest()
         blobs[digest] = blob
         for name, offset in zip(mine, offsets, strict=True):
-            weights[name] = replace(graph.weights[name], blob=digest, offset=offset)
+            weights[name] = replace(graph.weights[name], blob=digest, offset=offset, kept=kept[name])
     sizes = {digest: len(blob) for digest, blob in blobs.items()}
     packed = replace(graph, weights=weights, blobs=sizes)
     check_graph(packed)
@@ -96,7 +98,7 @@ def weight_array(weight: Weight, blob: bytes | memoryview) -> NDArray[Any]:
     Raises
     ------
     InvalidError
-        If the blob is too short.
+        If the blob is too short, or a sparse weight's mask is not what the topology says.
     """
     size, shape = stored_bytes(weight), weight.type.item
     raw = memoryview(blob)[weight.offset : weight.offset + size]
@@ -105,6 +107,11 @@ def weight_array(weight: Weight, blob: bytes | memoryview) -> NDArray[Any]:
     if weight.structure == "sign":
         bits = np.unpackbits(np.frombuffer(raw, np.uint8), count=prod(shape), bitorder="little")
         return (1 - 2 * bits.astype(np.int8)).astype(np.float32).reshape(shape)
+    if weight.kept is not None:
+        try:
+            return sparse.unpack(raw, weight.structure, shape, np.dtype(weight.type.dtype), weight.kept)
+        except InvalidError as error:
+            raise InvalidError(f"weight {weight.name}: {error}: push the model again") from None
     dtype = np.dtype(weight.type.dtype).newbyteorder("<")
     array = np.frombuffer(raw, dtype).reshape(shape)
     if dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:
@@ -112,9 +119,11 @@ def weight_array(weight: Weight, blob: bytes | memoryview) -> NDArray[Any]:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _stored(weight: Weight, array: NDArray[Any]) -> bytes:
+def _stored(weight: Weight, array: NDArray[Any]) -> tuple[bytes, int | None]:
+    """Its bytes in a blob, and the blocks kept where they are sparse."""
     if array.shape != weight.type.item or array.dtype.name != weight.type.dtype:
         raise InvalidError(f"weight {weight.name} is {array.dtype} {array.shape}, not {weight.type}")
     if weight.structure == "sign":
-        return np.packbits(array.reshape(-1) < 0, bitorder="little").tobytes()
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+        return np.packbits(array.reshape(-1) < 0, bitorder="little").tobytes(), None
+    packed = sparse.pack(array, weight.structure) if weight.type.dtype == "float32" else None
+    return packed or (array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes(), None)

@@ -4,6 +4,7 @@ Kernels check no bounds, so a topology's own word for a shape counts for nothing
 table, and must agree.
 """
 
+from dataclasses import replace
 from math import prod
 
 from meshd.config import (
@@ -17,6 +18,7 @@ from meshd.config import (
     TENSORS_PER_REQUEST_MAX,
 )
 from meshd.errors import InvalidError
+from meshd.model import sparse
 from meshd.model.graph import DTYPES, Graph, Operation, TensorType, Weight
 from meshd.model.operators import OPERATORS
 from meshd.model.operators.spec import fits, require
@@ -37,8 +39,15 @@ def tensor_bytes(t: TensorType) -> int:
 
 
 def stored_bytes(weight: Weight) -> int:
-    """Bytes a weight takes in its blob: signs are packed, eight to a byte."""
+    """Bytes a weight takes in its blob: signs are packed, eight to a byte; sparse ones leave blocks of zeros out."""
+    if weight.kept is not None:
+        return sparse.stored_bytes(weight.structure, weight.type.item, ITEM_BYTES[weight.type.dtype], weight.kept)
     return -(-prod(weight.type.item) // 8) if weight.structure == "sign" else tensor_bytes(weight.type)
+
+
+def _plain_bytes(weight: Weight) -> int:
+    """Bytes of its blob's values, were none left out."""
+    return stored_bytes(replace(weight, kept=None))
 
 
 def check_graph(graph: Graph) -> None:
@@ -67,7 +76,8 @@ def check_graph(graph: Graph) -> None:
     for weight in graph.weights.values():
         _check_weight(weight)
         require(weight.name not in graph.tensors, f"{weight.name} is both a weight and a tensor")
-    total = sum(stored_bytes(w) for w in graph.weights.values())
+    # NB what they take unpacked: a blob of few values must not ask for much memory.
+    total = sum(max(stored_bytes(w), _plain_bytes(w)) for w in graph.weights.values())
     require(total <= MODEL_BYTES_MAX, f"weights of {total} bytes; at most {MODEL_BYTES_MAX}")
     _check_order(graph)
 
@@ -97,6 +107,10 @@ def _check_weight(weight: Weight) -> None:
         weight.offset >= 0 and weight.offset % ALIGNMENT == 0,
         f"weight {weight.name} is not at a multiple of {ALIGNMENT}",
     )
+    require(
+        weight.kept is None or weight.type.dtype == "float32", f"weight {weight.name}: only float32 is stored sparse"
+    )
+    require(_plain_bytes(weight) <= BLOB_BYTES_MAX, f"weight {weight.name} has more than {BLOB_BYTES_MAX} bytes")
     end = weight.offset + stored_bytes(weight)
     require(end <= BLOB_BYTES_MAX, f"weight {weight.name} ends at byte {end} of its blob; at most {BLOB_BYTES_MAX}")
 

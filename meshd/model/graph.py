@@ -80,6 +80,8 @@ class Weight:
     or nothing."""
     zeros: float = 0.0
     """Share of exact zeros, 0 to 1."""
+    kept: int | None = None
+    """Blocks that its blob holds, where it is stored sparse (see `sparse`); None where all values are there."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from meshd.model.check import check_graph, stored_bytes
 from meshd.model.graph import Attribute, Graph, Operation, Port, TensorType, Weight
 from meshd.v1 import model_pb2 as pb
 
-FORMAT = 1
+FORMAT, FORMAT_SPARSE = 1, 2
+"""The second has weights stored sparse, which a reader of the first would take for plain ones."""
 INPUTS_MAX = 4096
 ATTRIBUTES_MAX = 64
 VALUES_MAX = 4096
@@ -26,7 +27,8 @@ VALUES_MAX = 4096
 
 def write(graph: Graph, blobs: Mapping[str, int]) -> bytes:
     """The bytes that name a model. `blobs`: digest → size, in order of first use."""
-    message = pb.Topology(format=FORMAT, name=graph.name)
+    sparse = any(w.kept is not None for w in graph.weights.values())
+    message = pb.Topology(format=FORMAT_SPARSE if sparse else FORMAT, name=graph.name)
     index = {digest: i for i, digest in enumerate(blobs)}
     message.inputs.extend(_port(p.name, p.type) for p in graph.inputs)
     message.outputs.extend(_port(p.name, p.type) for p in graph.outputs)
@@ -41,6 +43,7 @@ def write(graph: Graph, blobs: Mapping[str, int]) -> bytes:
             offset=w.offset,
             structure=w.structure,
             zeros=w.zeros,
+            kept=w.kept,
         )
         for _, w in sorted(graph.weights.items())
     )
@@ -58,8 +61,10 @@ def read(topology: bytes) -> Graph:
         raise InvalidError(
             "the topology is no protobuf of a model: truncated or corrupt; push the model again"
         ) from None
-    if message.format != FORMAT:
-        raise InvalidError(f"the topology has format {message.format}; this meshd reads {FORMAT}: use the same version")
+    if message.format not in {FORMAT, FORMAT_SPARSE}:
+        raise InvalidError(
+            f"the topology has format {message.format}; this meshd reads {FORMAT} and {FORMAT_SPARSE}: use the same version"
+        )
     # Counts first: Python objects of a repeated field cost a hundred times its bytes.
     _count(len(message.operations), MODEL_OPERATIONS_MAX, "operations")
     _count(len(message.weights) + len(message.tensors), MODEL_TENSORS_MAX, "tensors")
@@ -67,6 +72,10 @@ def read(topology: bytes) -> Graph:
     _count(len(message.inputs), TENSORS_PER_REQUEST_MAX, "inputs")
     _count(len(message.outputs), TENSORS_PER_REQUEST_MAX, "outputs")
     sizes = [_blob(b) for b in message.blobs]
+    if message.format == FORMAT and any(w.HasField("kept") for w in message.weights):
+        raise InvalidError(
+            f"the topology has format {FORMAT} and weights stored sparse, which only {FORMAT_SPARSE} has"
+        )
     weights = {w.name: _read_weight(w, sizes) for w in message.weights}
     tensors = {p.name: _read_type(p.name, p.type) for p in message.tensors}
     if len(weights) != len(message.weights) or len(tensors) != len(message.tensors):
@@ -114,14 +123,20 @@ def _read_weight(w: pb.Weight, sizes: list[tuple[str, int]]) -> Weight:
     if w.blob >= len(sizes):
         raise InvalidError(f"weight {w.name} lies in blob {w.blob} of {len(sizes)}")
     digest, size = sizes[w.blob]
-    weight = Weight(w.name, _read_type(w.name, w.type), digest, w.offset, w.structure, w.zeros)
+    weight = Weight(w.name, _read_type(w.name, w.type), digest, w.offset, w.structure, w.zeros, _kept(w))
     try:
         end = w.offset + stored_bytes(weight)
+    except InvalidError as error:
+        raise InvalidError(f"weight {w.name}: {error}") from None
     except KeyError:
         raise InvalidError(f"weight {w.name} has element type {w.type.dtype!r}") from None
     if end > size:
         raise InvalidError(f"weight {w.name} ends at byte {end} of a blob of {size}")
     return weight
+
+
+def _kept(w: pb.Weight) -> int | None:
+    return w.kept if w.HasField("kept") else None
 
 
 def _operation(o: Operation) -> pb.Operation:

@@ -93,20 +93,22 @@ class Strings(_message.Message):
     def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Weight(_message.Message):
-    __slots__ = ("name", "type", "blob", "offset", "structure", "zeros")
+    __slots__ = ("name", "type", "blob", "offset", "structure", "zeros", "kept")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TYPE_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     STRUCTURE_FIELD_NUMBER: _ClassVar[int]
     ZEROS_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
     name: str
     type: TensorType
     blob: int
     offset: int
     structure: str
     zeros: float
-    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[TensorType, _Mapping]] = ..., blob: _Optional[int] = ..., offset: _Optional[int] = ..., structure: _Optional[str] = ..., zeros: _Optional[float] = ...) -> None: ...
+    kept: int
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[TensorType, _Mapping]] = ..., blob: _Optional[int] = ..., offset: _Optional[int] = ..., structure: _Optional[str] = ..., zeros: _Optional[float] = ..., kept: _Optional[int] = ...) -> None: ...
 
 class Blob(_message.Message):
     __slots__ = ("sha256", "size_bytes")

@@ -128,6 +128,8 @@ def speed(names: list[str], pruned: bool = False) -> None:
             ratios.append(ours / theirs)
         if pruned:
             _layers_alone(made)
+            shipped = sum(map(len, made.packed.blobs.values()))
+            print(f"    ships in {shipped / 1e6:.2f} MB; its ONNX file, dense, has {path(name).stat().st_size / 1e6:.2f} MB")
     if ratios and not pruned:
         print(
             f"geometric mean {statistics.geometric_mean(ratios):.2f}, greatest {max(ratios):.2f} of {len(ratios)} models"

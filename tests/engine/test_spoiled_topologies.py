@@ -17,7 +17,7 @@ def _spoil(raw: bytes, rng: np.random.Generator) -> bytes:
     message = pb.Topology.FromString(raw)
     for _ in range(int(rng.integers(1, 3))):
         o = message.operations[int(rng.integers(len(message.operations)))]
-        choice = int(rng.integers(6))
+        choice = int(rng.integers(7))
         if choice == 0:
             o.op = OPERATORS[int(rng.integers(len(OPERATORS)))]
         elif choice == 1 and o.attributes:
@@ -29,6 +29,10 @@ def _spoil(raw: bytes, rng: np.random.Generator) -> bytes:
         elif choice == 2:
             w = message.weights[int(rng.integers(len(message.weights)))]
             w.structure = ["", "sign", "block4", "block16", "zeros"][int(rng.integers(5))]
+        elif choice == 6:
+            w = message.weights[int(rng.integers(len(message.weights)))]
+            w.kept = int(rng.integers(0, 40))
+            message.format = 2
         elif choice == 3:
             w, v = (message.weights[int(rng.integers(len(message.weights)))] for _ in range(2))
             w.blob, w.offset = v.blob, v.offset
