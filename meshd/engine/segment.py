@@ -1,8 +1,8 @@
 """A compiled segment: layers `[start, end)` ready to run.
 
 Safe to call from several threads at once. Bit-for-bit the same answers however a model is cut: each layer is lowered by
-itself (`lower`), and what lies between layers is only how tensors are laid out (`schedule`). A batch is its items, one after
-another, so it too changes no bit.
+itself (`lower`), and what lies between layers is only how tensors are laid out (`schedule`). A batch is its items: as rows
+of one product, or one after another, each accumulated as it would be alone, so it too changes no bit.
 """
 
 import time
@@ -33,6 +33,10 @@ ARENA_BYTES_MAX = 2**31
 
 WARM_RUNS = 5
 
+GROUP_MAX, GROUP_BYTES_MAX = 12, 512 * 1024
+"""Items of a batch computed together, as rows of one product: twice the six rows that a product's kernel takes at once; and the
+arena for them, which is made when the first batch comes. Past a core's cache it would cost more than it saves."""
+
 
 class Segment:
     """Layers `[start, end)` of a graph, compiled for this machine.
@@ -42,6 +46,7 @@ class Segment:
     inputs, outputs : ports of the segment (float32 where signs cross: `decode` has unpacked them)
     resident_bytes : memory it holds while loaded: packed weights, and an arena
     arena_bytes, live_bytes : of the arena; and the greatest sum of what is alive in it at once
+    group : items of a batch that are computed together
     kernels : count of layers by kernel class, e.g. `{"binary": 2, "sparse": 1}`
     """
 
@@ -57,7 +62,9 @@ class Segment:
         self.steps, self._plan = plan.steps, plan
         self._batched = graph.batched
         ins, outs = [p.name for p in self.inputs], [p.name for p in self.outputs]
+        self.group = max(1, min(GROUP_MAX, GROUP_BYTES_MAX // max(1, plan.arena_bytes)))
         self._pool = Pool(lambda: Arena(plan, types, ins, outs))
+        self._groups = Pool(lambda: Arena(plan, types, ins, outs, self.group))
 
     @property
     def resident_bytes(self) -> int:
@@ -98,13 +105,15 @@ class Segment:
 
     def _items(self, given: Sequence[Array], made: Sequence[Array], first: int, last: int) -> None:
         """Compute items `[first, last)` of a batch."""
-        with self._pool.arena() as arena:
-            for item in range(first, last):
+        group = min(self.group, last - first)
+        with (self._pool if group == 1 else self._groups).arena() as arena:
+            for at in range(first, last, group):
+                until = min(at + group, last)
                 for target, source in zip(arena.inputs, given, strict=True):
-                    target[:] = source[item]
-                arena.run()
+                    target[: until - at] = source[at:until]
+                arena.run(until - at)
                 for target, source in zip(made, arena.outputs, strict=True):
-                    target[item] = source.reshape(-1)
+                    target[at:until] = source[: until - at]
 
     def warm(self) -> int:
         """Compile and run once on zeros; returns microseconds of a later run (batch of one)."""
@@ -144,6 +153,7 @@ class Segment:
             if isinstance(step, KernelStep) and us >= SPLIT_FROM_US:
                 step.ways = cores
         self._pool.clear()
+        self._groups.clear()
 
     def _check(self, inputs: Sequence[Array]) -> int:
         if len(inputs) != len(self.inputs):

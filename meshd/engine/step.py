@@ -33,7 +33,10 @@ class Form:
 
 
 class Places(Protocol):
-    """Where forms lie in one arena."""
+    """Where forms of some items lie in one arena."""
+
+    count: int
+    """Items: one, but for kernels."""
 
     def shaped(self, form: Form) -> Array:
         """A plain form as an array of the tensor's shape."""
@@ -168,7 +171,7 @@ class KernelStep(Step):
     """Parts that its tiles are dealt in, where it is long enough to be split over idle cores."""
 
     def bind(self, places: Places, scratch: Array) -> Callable[[], Any] | None:
-        kernel, rows = self.kernel, self.rows
+        kernel, rows = self.kernel, self.rows * places.count
         x, out = places.flat(self.reads[0]), places.flat(self.writes[0])
         residual = places.flat(self.reads[1]) if self.residual else None
         tiles = kernel.tiles(rows)

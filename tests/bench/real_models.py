@@ -4,6 +4,7 @@
     python -m tests.bench.real_models pruned    the same convolutions pruned 90 % in blocks of 4, against ONNX Runtime dense
     python -m tests.bench.real_models cost      the cost model's microseconds of segments against measured ones
     python -m tests.bench.real_models memory    arena against what is alive, claimed bytes against held ones
+    python -m tests.bench.real_models batch     items a second of a batch, as rows of one product, against one after another
     python -m tests.bench.real_models load      import, and loading all layers from disk
 
 One thread, batch 1, both engines in turns in one process, the best of many runs each. Needs onnxruntime, and the models of
@@ -30,6 +31,7 @@ from meshd.core.bidding import layer_us
 from meshd.engine import measure, threads
 from meshd.engine.segment import Segment, compile_segment
 from meshd.model import bundle, cuts
+from meshd.model.graph import Graph, Operation, Port, TensorType, Weight
 from meshd.model.onnx_import import import_model
 from meshd.model.structure import structure_of
 from tests.engine.real_models import MODELS, path
@@ -41,6 +43,7 @@ ROUNDS, SPEND_S = 5, 0.3
 SHORT_MS, SHORT_MORE_MS = 0.2, 0.15
 """Models that ONNX Runtime runs in less are counted apart: at most so much more."""
 BLOCK, ZEROS = 4, 0.9
+BATCH = 24
 SEGMENT_US = 50
 """Segments shorter than this are not compared: a clock's tick and a call weigh as much."""
 
@@ -129,7 +132,9 @@ def speed(names: list[str], pruned: bool = False) -> None:
         if pruned:
             _layers_alone(made)
             shipped = sum(map(len, made.packed.blobs.values()))
-            print(f"    ships in {shipped / 1e6:.2f} MB; its ONNX file, dense, has {path(name).stat().st_size / 1e6:.2f} MB")
+            print(
+                f"    ships in {shipped / 1e6:.2f} MB; its ONNX file, dense, has {path(name).stat().st_size / 1e6:.2f} MB"
+            )
     if ratios and not pruned:
         print(
             f"geometric mean {statistics.geometric_mean(ratios):.2f}, greatest {max(ratios):.2f} of {len(ratios)} models"
@@ -218,6 +223,45 @@ def memory(names: list[str]) -> None:
             )
 
 
+def batch(names: list[str]) -> None:
+    """Batches of 24 as the engine runs them, and with groups of one."""
+    print(f"{'model':22}{'group':>6}{'grouped ms':>12}{'singly ms':>11}{'times':>7}")
+    for name, made in [*_perceptrons(), *((n, ready(n)) for n in names)]:
+        if not made.packed.graph.batched:
+            continue
+        segment, inputs = made.segment, [np.concatenate([x] * BATCH) for x in made.inputs]
+        group = segment.group
+
+        def run(size: int, segment: Segment = segment, inputs: list[Array] = inputs) -> None:
+            segment.group = size
+            segment.run(inputs)
+
+        grouped, singly = in_turns(partial(run, group), partial(run, 1))
+        print(f"{name:22}{group:6}{grouped:12.3f}{singly:11.3f}{singly / grouped:7.2f}", flush=True)
+
+
+def _perceptrons() -> list[tuple[str, Ready]]:
+    """3 x 1024, dense and pruned to a tenth in blocks of 16."""
+    made = []
+    for name, zeros in (("perceptron", 0.0), ("perceptron 90 % zeros", ZEROS)):
+        rng = np.random.default_rng(0)
+        arrays, operations, types = {}, [], {"x0": TensorType("float32", (None, 1024))}
+        for i in range(3):
+            keep = np.repeat(rng.random((64, 1024)) >= zeros, 16, axis=0)
+            arrays[f"w{i}"] = (rng.standard_normal((1024, 1024)) * keep).astype(np.float32)
+            operations.append(Operation(f"o{i}", "Gemm", (f"x{i}", f"w{i}"), (f"x{i + 1}",)))
+            types[f"x{i + 1}"] = types["x0"]
+        found = structure_of(operations, arrays)
+        weights = {n: Weight(n, TensorType("float32", a.shape), "", 0, *found[n]) for n, a in arrays.items()}
+        first, last = ((Port(n, types["x0"]),) for n in ("x0", "x3"))
+        packed = bundle.pack(Graph(name, first, last, tuple(operations), weights, types), arrays)
+        graph = packed.graph
+        segment = compile_segment(graph, 0, len(cuts.layers(graph)), packed.blobs.__getitem__)
+        segment.warm()
+        made.append((name, Ready(name, packed, segment, [rng.standard_normal((1, 1024)).astype(np.float32)])))
+    return made
+
+
 def load(names: list[str]) -> None:
     """Import on the caller's machine; compile of all layers out of blobs on disk, kernels compiled before."""
     print(f"{'model':18}{'file MB':>10}{'import s':>10}{'load s':>10}")
@@ -244,7 +288,7 @@ def _blob(folder: Path, digest: str) -> bytes:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("figure", choices=["speed", "pruned", "cost", "memory", "load"])
+    parser.add_argument("figure", choices=["speed", "pruned", "cost", "memory", "batch", "load"])
     parser.add_argument("--only", choices=list(MODELS), action="append")
     given = parser.parse_args()
     threads.use(1)
@@ -252,7 +296,7 @@ def main() -> int:
     if given.figure == "pruned":
         speed(given.only or ["opennsfw", "orientation"], pruned=True)
     else:
-        {"speed": speed, "cost": cost, "memory": memory, "load": load}[given.figure](names)
+        {"speed": speed, "cost": cost, "memory": memory, "batch": batch, "load": load}[given.figure](names)
     return 0
 
 

@@ -8,11 +8,12 @@ import pytest
 from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
+from meshd.engine import threads
 from meshd.engine.segment import Segment, compile_segment, decode, encode
 from meshd.errors import InvalidError, MisuseError, NotFoundError
 from meshd.model import bundle, cuts
 from meshd.model.onnx_import import import_bytes
-from tests.model.networks import demo_like
+from tests.model.networks import demo_like, model, node
 
 Array = NDArray[np.float32]
 
@@ -68,11 +69,29 @@ def test_every_cut_and_every_pair_of_cuts_gives_the_same_bits(packed: bundle.Bun
             assert np.array_equal(_pieces(packed, [0, *places, end], images), whole), places
 
 
-def test_a_batch_is_its_items_bit_for_bit(packed: bundle.Bundle, images: Array, kind: str) -> None:
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_batch_is_its_items_bit_for_bit(packed: bundle.Bundle, cores: int, kind: str) -> None:
     segment = _segment(packed, 0, len(cuts.layers(packed.graph)))
-    (together,) = segment.run([images])
-    alone = [segment.run([images[i : i + 1]])[0] for i in range(len(images))]
-    assert np.array_equal(together, np.concatenate(alone))
+    assert segment.group > 1
+    images = np.random.default_rng(6).standard_normal((2 * segment.group + 5, 1, 12, 12)).astype(np.float32)
+    alone = np.concatenate([segment.run([images[i : i + 1]])[0] for i in range(len(images))])
+    threads.use(cores)
+    try:
+        for batch in (2, segment.group, segment.group + 1, len(images)):
+            assert np.array_equal(segment.run([images[:batch]])[0], alone[:batch]), batch
+            assert np.array_equal(segment.run([images[-batch:]])[0], alone[-batch:]), batch
+    finally:
+        threads._crew.clear()
+
+
+def test_what_is_large_is_computed_one_item_after_another() -> None:
+    nodes = [node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]), node("GlobalAveragePool", ["c"], ["y"])]
+    raw = model(nodes, {"x": ["N", 8, 128, 128]}, ["y"], {"w": np.ones((8, 8, 3, 3), np.float32)})
+    large = bundle.pack(*import_bytes(raw, "large"))
+    segment = _segment(large, 0, 1)
+    assert segment.group == 1
+    x = np.random.default_rng(0).standard_normal((3, 8, 128, 128)).astype(np.float32)
+    assert np.array_equal(segment.run([x])[0][2:], segment.run([x[2:]])[0])
 
 
 def test_many_threads_get_their_own_answers(packed: bundle.Bundle, images: Array) -> None:
@@ -83,10 +102,10 @@ def test_many_threads_get_their_own_answers(packed: bundle.Bundle, images: Array
     def work(i: int) -> None:
         wrong.extend(i for _ in range(20) if not np.array_equal(segment.run([images[i : i + 1]])[0], truth[i]))
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-    for t in threads:
+    callers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for t in callers:
         t.start()
-    for t in threads:
+    for t in callers:
         t.join()
     assert not wrong
 
