@@ -1,6 +1,7 @@
 """Spoiled models: bytes flipped, cut, spliced, numbers and names changed. Every one is an error or a model that runs.
 
-`python -m tests.model.fuzz FILE.onnx... --runs 10000` prints what happened, and stops at anything but an error of ours.
+`python -m tests.model.fuzz [FILE.onnx...] --runs 10000` prints what happened, and stops at anything but an error of ours; without
+files it spoils the real models under 500 kB.
 A run that takes past SECONDS_MAX, or dies, is a finding: its seed is printed first.
 """
 
@@ -18,11 +19,15 @@ from meshd.engine.segment import compile_segment
 from meshd.errors import InvalidError
 from meshd.model import bundle, cuts
 from meshd.model.onnx_import import import_bytes
+from tests.engine import real_models
 
 SECONDS_MAX = 10.0
 """Of the processor: a busy machine is no hang."""
 ARENA_MAX = 64 << 20
 """A spoiled model may ask for much; running it is only to see that kernels stay inside what was planned."""
+
+
+SMALL = ("pulsevad", "pulsevad_teacher", "pulsevad_int8")
 
 
 def spoil(raw: bytes, rng: np.random.Generator) -> bytes:
@@ -117,14 +122,21 @@ def runs(models: list[bytes], seeds: range) -> Counter[str]:
     return told
 
 
+def small_real_models() -> list[bytes]:
+    """Those of `tests.engine.real_models` under 500 kB. Raises OSError where they cannot be had."""
+    found = [real_models.path(name).read_bytes() for name in real_models.MODELS if name in SMALL]
+    assert all(len(raw) < 500_000 for raw in found)
+    return found
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("models", nargs="+", type=Path)
+    parser.add_argument("models", nargs="*", type=Path)
     parser.add_argument("--runs", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0)
     given = parser.parse_args()
     np.seterr(all="ignore")
-    models = [p.read_bytes() for p in given.models]
+    models = [p.read_bytes() for p in given.models] or small_real_models()
     total: Counter[str] = Counter()
     for start in range(given.first, given.first + given.runs, 100):
         print(f"seeds from {start}: {dict(total)}", file=sys.stderr, flush=True)

@@ -1,11 +1,15 @@
-"""Two hundred spoiled models: each is refused with words, or runs. Ten thousand by `python -m tests.model.fuzz`."""
+"""Two hundred spoiled models, and as many real ones: each is refused with words, or runs.
 
+Ten thousand by `python -m tests.model.fuzz`.
+"""
+
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.model.fuzz import runs
+from tests.model.fuzz import runs, small_real_models
 from tests.model.networks import demo_like, model, node
 
 
@@ -45,5 +49,17 @@ def test_spoiled_models_are_refused_or_run() -> None:
     with np.errstate(all="ignore"):
         told = runs([demo_like(), _recurrent(), demo.read_bytes()], range(200))
     print(dict(told))
+    assert told["refused"] > 50
+    assert told["ran"] > 10
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_spoiled_real_models_are_refused_or_run() -> None:
+    try:
+        models = small_real_models()
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"NOT TESTED, the models are not to be had: {error}")
+    with np.errstate(all="ignore"):
+        told = runs(models, range(200))
     assert told["refused"] > 50
     assert told["ran"] > 10
