@@ -269,7 +269,9 @@ def _arena_shares(key: "_Key") -> tuple[int, ...]:
 
     def beside(i: int) -> int:
         if i in made:
-            return tensor_bytes(graph.tensors[made[i]])
+            o = graph.operations[i]
+            floats = o.op == "Conv" and o.attributes["group"] != 1  # The float kernels serve, and keep a tile beside.
+            return tensor_bytes(graph.tensors[made[i]]) + SCRATCH_BYTES * floats
         return 0 if i in inside else _beside(graph, i)
 
     own = [max(raw[i] + beside(i) for i in range(first, last)) for first, last in layers(graph)]
