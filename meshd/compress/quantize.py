@@ -89,17 +89,20 @@ def quantize(source: Path, data: Path, target: Path, wish: Wish, tell: Tell = la
         raise InvalidError(f"{source} is of opset {network.opset}; int8 by channel needs {OPSET_MIN}: export it anew")
     graph, _ = import_bytes(network.raw, source.stem, wish.dims, source.parent)
     items = calibration.read(data, graph.inputs)
-    options = {"quantize": [wish.method, sorted(wish.keep), dict(wish.dims)], "version": 1}
+    options = {"quantize": [wish.method, sorted(wish.keep), dict(wish.dims)], "version": 2}
     progress = Progress(target, [source, data], options)
     paths = {layer.name: list(_path(network.model, layer.source)) for layer in chosen}
-    scales = _scales(network, sorted({p[-1] for p in paths.values()}), items, wish, progress)
+    added = _added(network.model, {layer.out for layer in chosen})
+    sums = {t: list(_path(network.model, t)) for t in added.values()}
+    wanted = {p[-1] for p in (*paths.values(), *sums.values())}
+    scales = _scales(network, sorted(wanted), items, wish, progress)
     made = []
     for layer in chosen:
         scale = scales[paths[layer.name][-1]]
         made.append(_octets(network, layer, scale, items, wish, progress))
         tell(f"{layer.name}: int8, inputs in steps of {scale.step:.4g} from {-scale.zero}")
-    shared = {tensor: scales[path[-1]] for path in paths.values() for tensor in path}
-    layers.save(written(network, made, shared), target, source, data)
+    shared = {tensor: scales[path[-1]] for path in (*paths.values(), *sums.values()) for tensor in path}
+    layers.save(written(network, made, shared, added), target, source, data)
     progress.done()
     return [layer.name for layer in chosen]
 
@@ -113,6 +116,21 @@ def _path(model: onnx.ModelProto, tensor: str) -> Iterator[str]:
         if maker is None or maker.op_type not in MOVES or not maker.input:
             return
         tensor = maker.input[0]
+
+
+def _added(model: onnx.ModelProto, outputs: set[str]) -> dict[str, str]:
+    """Of each Add behind a quantised layer: the tensor on its other side, which it is to read in 8 bits.
+
+    A skip then stays in bytes. Where both sides are layers it is the one that is there first; the other keeps what it has summed.
+    """
+    order = {o: i for i, node in enumerate(model.graph.node) for o in node.output}
+    found = {}
+    for node in model.graph.node:
+        sides = [n for n in node.input if n in order]
+        if node.op_type == "Add" and len(sides) == 2 and sides[0] != sides[1] and outputs & set(sides):
+            layers_first = sorted(sides, key=lambda n: (n in outputs, order[n]))
+            found[node.output[0]] = layers_first[0]
+    return found
 
 
 def _scales(network: Network, tensors: Sequence[str], items: Data, wish: Wish, progress: Progress) -> dict[str, Scale]:
@@ -175,8 +193,16 @@ def _shift(
 # ---------------------------------------------------------------- the file
 
 
-def written(network: Network, made: Sequence[Octets], scales: Mapping[str, Scale]) -> onnx.ModelProto:
-    """The model with `made` in 8 bits; `scales` of every tensor that gets its pair of QuantizeLinear and DequantizeLinear."""
+def written(
+    network: Network, made: Sequence[Octets], scales: Mapping[str, Scale], added: Mapping[str, str]
+) -> onnx.ModelProto:
+    """The model with `made` in 8 bits.
+
+    Parameters
+    ----------
+    scales : of every tensor that gets its pair of QuantizeLinear and DequantizeLinear
+    added : by the output of an Add, the tensor that it reads in 8 bits
+    """
     model = onnx.ModelProto()
     model.CopyFrom(network.model)
     write = _Writer(model, scales)
@@ -192,6 +218,10 @@ def written(network: Network, made: Sequence[Octets], scales: Mapping[str, Scale
             write.layer(node, octets[node.output[0]], scales)
         elif node.op_type in MOVES and node.output[0] in scales and node.input[0] in write.behind:
             node.input[0] = write.behind[node.input[0]]
+            model.graph.node.append(node)
+        elif node.op_type == "Add" and node.output[0] in added:
+            side = list(node.input).index(added[node.output[0]])
+            node.input[side] = write.behind[node.input[side]]
             model.graph.node.append(node)
         else:
             model.graph.node.append(node)

@@ -14,6 +14,21 @@ from meshd.kernels.jit import F4, FLOAT, INT, U1, late, record
 from meshd.kernels.kernel import INFINITY, Flat, Kernel
 from meshd.kernels.layout import Layout, OctetPlanes, Octets, Planes
 from meshd.kernels.pooling import POOLING, Pooling
+from meshd.kernels.simd import (
+    add,
+    convert,
+    div,
+    load,
+    load_first,
+    maximum,
+    minimum,
+    mul,
+    rint,
+    splat,
+    store,
+    store_first,
+    sub,
+)  # fmt: skip
 from meshd.kernels.strips import PLACE, fill_octets, fill_pads, place, row_start
 
 
@@ -120,20 +135,23 @@ def pool_octets(x, out, w, come, to, source, target, first, last):
             fill_octets(out, image * to.size, target, to.bottom, to.zero)
         for j in range(target.width):
             b = image * to.size + to.base + i * to.row + j * to.column
-            begun = False
-            for ky in range(w.kh):
-                y = i * w.sh - w.top + ky * w.dh
-                for kx in range(w.kw):
-                    v = j * w.sw - w.left + kx * w.dw
-                    if 0 <= y < source.height and 0 <= v < source.width:
-                        a = image * come.size + come.base + y * come.row + v * come.column
-                        if begun:
-                            for c in range(target.channels):
-                                out[b + c] = max(out[b + c], x[a + c])
-                        else:
-                            for c in range(target.channels):
-                                out[b + c] = x[a + c]
-                        begun = True
+            for c in range(0, target.channels, 32):
+                n = min(32, target.channels - c)
+                greatest = splat(1, 32, np.uint8(0))
+                for ky in range(w.kh):
+                    y = i * w.sh - w.top + ky * w.dh
+                    for kx in range(w.kw):
+                        v = j * w.sw - w.left + kx * w.dw
+                        if 0 <= y < source.height and 0 <= v < source.width:
+                            a = image * come.size + come.base + y * come.row + v * come.column + c
+                            if n == 32:
+                                greatest = maximum(greatest, load(32, x, a))
+                            else:
+                                greatest = maximum(greatest, load_first(1, 32, x, a, 0, n))
+                if n == 32:
+                    store(out, b + c, greatest)
+                else:
+                    store_first(out, b + c, 0, n, greatest)
 
 
 @late(U1, U1, U1, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, LIE, LIE, LIE, PLACE, INT, INT)
@@ -148,14 +166,21 @@ def add_octets(x, y, out, x_scale, y_scale, scale, low, high, come, also, to, p,
         a = image * come.size + come.base + i * come.row
         b = image * also.size + also.base + i * also.row
         c = image * to.size + to.base + i * to.row
-        for k in range(p.width * p.words):
-            v = (np.float32(x[a + k]) - x_zero) * x_scale + (np.float32(y[b + k]) - y_zero) * y_scale
-            v = low if v < low else v
-            v = high if v > high else v
-            t = np.rint(v / scale)
-            t = t if t > least else least
-            t = most if t > most else t
-            out[c + k] = np.uint8(np.int32(t + zero))
+        count = p.width * p.words
+        for k in range(0, count, 16):
+            n = min(16, count - k)
+            left, right = load_first(1, 16, x, a + k, 0, n), load_first(1, 16, y, b + k, 0, n)
+            one = mul(
+                sub(convert(np.float32(0), convert(np.int32(0), left)), splat(1, 16, x_zero)), splat(1, 16, x_scale)
+            )
+            two = mul(
+                sub(convert(np.float32(0), convert(np.int32(0), right)), splat(1, 16, y_zero)), splat(1, 16, y_scale)
+            )
+            value = minimum(maximum(add(one, two), splat(1, 16, low)), splat(1, 16, high))
+            steps = rint(div(value, splat(1, 16, scale)))
+            steps = minimum(maximum(steps, splat(1, 16, least)), splat(1, 16, most))
+            whole = convert(np.int32(0), add(steps, splat(1, 16, zero)))
+            store_first(out, c + k, 0, n, convert(np.uint8(0), whole))
 
 
 def converter(source: Layout, to: Layout) -> tuple[Any, tuple[Any, ...]]:
