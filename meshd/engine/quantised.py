@@ -75,11 +75,11 @@ class Quantised:
         if scale is None:
             return []
         weight, steps = self._weight(operations[layer.weight])
-        tail = Fusion(context, layer.index, self.last)
+        floats = self._as_floats(o, operations[layer.weight], weight)
+        tail = Fusion(context, layer.index, self.last, bends=o.op == "Conv" or not floats)
         bias = np.zeros(len(weight), np.float32) if tail.value.bias is None else tail.value.bias
         tail.value = Tail(scale=np.asarray(steps * scale.step, np.float32), bias=bias)
         tail.grow()
-        floats = self._as_floats(o, operations[layer.weight], weight)
         added, to = (None, None) if floats else (self._residual(tail), self._trailing(tail))
         taken = [layer.weight, layer.index, *tail.fused]
         if len(context.readers[source.outputs[0]]) == 1:

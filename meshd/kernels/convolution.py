@@ -33,7 +33,7 @@ PAGE_FLOATS = 1024
 LINE_FLOATS = 16
 
 BENDS = {"leaky": LEAKY, "hard_sigmoid": HARD_SIGMOID, "hard_swish": HARD_SWISH}
-_STRAIGHT = Bend("leaky", 1.0)
+STRAIGHT = Bend("leaky", 1.0)
 
 _NO_FLOATS, _NO_WORDS = np.zeros(1, np.float32), np.zeros(1, np.uint64)
 
@@ -150,7 +150,7 @@ class PlaneConvolution(Kernel):
         padded[0, :outputs] = 1 if self.tail.scale is None else self.tail.scale
         padded[1, :outputs] = 0 if self.tail.bias is None else self.tail.bias
         self._scale, self._bias = padded
-        self._bend = self.tail.bend or _STRAIGHT
+        self._bend = self.tail.bend or STRAIGHT
         bytes_a_block = max(1, (self.value.nbytes + self.offset.nbytes) // blocks)
         step = GROUP // self.tile.rows
         self._chunk = max(1, CHUNK_BYTES // bytes_a_block // step) * step

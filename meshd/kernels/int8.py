@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U1, jit, record
+from meshd.kernels.planes import HARD_SWISH, LEAKY
 from meshd.kernels.simd import (
     add,
     at,
@@ -57,6 +58,8 @@ class Work(NamedTuple):
     scaled: int
     residual: int
     residual_zero: int
+    bend: int
+    """As `planes.Work.bend`."""
     bottom: int
     zero: int
 
@@ -69,12 +72,12 @@ def int8_layer(rows: int, lanes: int) -> Any:
     """The kernel for `rows` positions and `lanes` outputs at once."""
 
     @jit(
-        U1, F4, U1, F4, U1, F4, I8, I4, I4, I8, I8, I4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT,
-        INT, INT
+        U1, F4, U1, F4, U1, F4, I8, I4, I4, I8, I8, I4, F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, WORK, PLACE,
+        PLACE, INT, INT, INT
     )  # fmt: skip
     def compute(
-        x, out, octets, residual, added, scratch, starts, offset, filters, targets, sources, base, scale, bias, low, high, fill,
-        step, added_step, w, to, add_from, n_rows, first, last,
+        x, out, octets, residual, added, scratch, starts, offset, filters, targets, sources, base, scale, bias, bend_a, bend_b,
+        low, high, fill, step, added_step, w, to, add_from, n_rows, first, last,
     ):  # fmt: skip
         """Tiles `[first, last)` of images x panels x spans of positions; `step` is the scale of what is written, `added_step` of
         the bytes in `added`."""
@@ -126,6 +129,12 @@ def int8_layer(rows: int, lanes: int) -> Any:
                         value = add(value, load_rows(rows, lanes, scratch, 0, lanes))
                     else:
                         value = add(value, load_first(rows, lanes, residual, m * w.outputs + o, w.outputs, n))
+                if w.bend == LEAKY:
+                    value = maximum(value, mul(value, splat(1, lanes, bend_a)))
+                elif w.bend != 0:
+                    part = add(mul(value, splat(1, lanes, bend_a)), splat(1, lanes, bend_b))
+                    part = minimum(maximum(part, splat(1, lanes, np.float32(0))), splat(1, lanes, np.float32(1)))
+                    value = mul(value, part) if w.bend == HARD_SWISH else part
                 value = minimum(maximum(value, splat(1, lanes, low)), splat(1, lanes, high))
                 if w.mode == OCTETS:
                     quotient = rint(div(value, splat(1, lanes, step)))

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from meshd.errors import MisuseError
-from meshd.kernels.convolution import Window
+from meshd.kernels.convolution import BENDS, STRAIGHT, Window
 from meshd.kernels.int8 import BYTES, FLOATS, NONE, OCTETS, PLANES, ROWS, SPAN, Work, int8_layer
 from meshd.kernels.kernel import Flat, Kernel, Tail
 from meshd.kernels.layout import Layout, Octets, Planes
@@ -69,6 +69,7 @@ class Int8Layer(Kernel):
         if self.tail.bias is not None:
             padded[1, :outputs] = self.tail.bias
         self._scale, self._bias = padded
+        self._bend = self.tail.bend or STRAIGHT
         self._base = np.asarray(-source.zero * whole.sum((1, 2), dtype=np.int64), np.int32)
         in_rows = np.arange(rows, dtype=np.int64) * source.stride
         self._starts = self.window.starts(source, source.stride) if self.window else in_rows
@@ -102,6 +103,7 @@ class Int8Layer(Kernel):
             x_size=source.size, x_stride=source.stride, mode=mode,
             scaled=int(self.tail.scale is not None), residual=BYTES if from_octets else FLOATS if self.tail.residual else NONE,
             residual_zero=residual.zero if isinstance(residual, Octets) else 0,
+            bend=0 if self.tail.bend is None else BENDS[self.tail.bend.kind],
             bottom=to.bottom if isinstance(to, Octets) else 0, zero=to.zero if isinstance(to, Octets) else 0,
         )  # fmt: skip
         self._to, self._added = place(to), place(residual)
@@ -129,7 +131,8 @@ class Int8Layer(Kernel):
         compute: Any = self._many if self._rows(rows) > 1 else self._one
         compute(
             x, floats, octets, added, more, scratch, self._starts, self._offset, self._filters, self._targets, self._sources,
-            self._base, self._scale, self._bias, self.tail.low, self.tail.high, self._fill, self._step,
+            self._base, self._scale, self._bias, self._bend.a, self._bend.b,
+            self.tail.low, self.tail.high, self._fill, self._step,
             self._added_step, self._work, self._to, self._added, rows, first, last,
         )  # fmt: skip
 

@@ -35,8 +35,8 @@ class Tail:
     """What is done to an accumulator on its way to memory, in this order, each step rounded to float32 by itself.
 
     `v = acc * scale[o]` if there is a scale; `v = v + bias[o]` if there is a bias; `v = v + residual` if there is one;
-    `v = bend(v)` if there is one (only float convolutions have it); `v = low where v < low, high where v > high` (NaN stays
-    NaN). With `bits`, the sign of v is written instead, one bit.
+    `v = bend(v)` if there is one (only float convolutions and int8 layers have it); `v = low where v < low, high where
+    v > high` (NaN stays NaN). With `bits`, the sign of v is written instead, one bit.
     `reference.apply_tail` does the same to an ordinary array, bit for bit: use it where a tail could not be fused.
 
     NB a sign has two values here: v < 0 is bit 1, everything else (0, -0.0, NaN too) is +1, unlike ONNX Sign at 0.

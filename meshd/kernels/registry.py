@@ -415,7 +415,6 @@ def _checked_int8(tail: Tail | None, weight: Whole, rank: int) -> Tail:
         )
     if weight.dtype == np.int16 and np.abs(weight).max() > 255:
         raise MisuseError("weight holds more than a byte less a zero point: at most 255 either way")
-    _straight(tail)
     if tail is not None and tail.bits:
         raise MisuseError("tail.bits: an int8 layer writes floats or Octets; convert to Bits with registry.convert")
     return (tail or Tail()).checked(weight.shape[0])
@@ -453,7 +452,7 @@ def _checked_tail(tail: Tail | None, weight: Weights, rank: int) -> Tail:
 
 def _straight(tail: Tail | None) -> None:
     if tail is not None and tail.bend is not None:
-        raise MisuseError(f"tail.bend: only float convolutions bend their outputs, {tail.bend}")
+        raise MisuseError(f"tail.bend: only float convolutions and int8 layers bend their outputs, {tail.bend}")
 
 
 def _signs(weight: Weights) -> Floats:

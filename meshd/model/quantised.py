@@ -18,6 +18,9 @@ BYTES = frozenset({"int8", "uint8"})
 SUM_MAX = 2**31 - 1
 """What int32 holds: no sum may reach past it, whatever the bytes."""
 
+CLOSES = frozenset({"Relu", "Clip", "HardSwish", "HardSigmoid", "LeakyRelu"})
+"""What ends a tail, but for quantising."""
+
 SPARSE_FROM = 0.8
 """Share of zeros in blocks from which the sparse kernels, on whole numbers held as floats, beat multiplying all bytes."""
 
@@ -33,7 +36,7 @@ class QuantisedLayer:
     ----------
     index : the Conv or Gemm
     source, weight : the DequantizeLinear of its input and of its weight
-    tail : what follows and is done before anything is stored, in order: Add, Relu or Clip; last, a QuantizeLinear
+    tail : what follows and is done before anything is stored, in order: Add, one of `CLOSES`; last, a QuantizeLinear
     added : the DequantizeLinear of what the tail adds; -1 for none
     quantised : whether the tail ends in a QuantizeLinear, so that bytes come out
     """
@@ -99,7 +102,7 @@ def quantised_layers(graph: Graph) -> QuantisedLayers:
                 added = max(dequantised(n) for n in o.inputs)
                 if added < 0 or len(readers[graph.operations[added].outputs[0]]) > 1:
                     break
-            elif o.op not in {"Relu", "Clip"} or clipped:
+            elif o.op not in CLOSES or clipped:
                 break
             clipped = o.op != "Add"
             found.append(at)

@@ -96,10 +96,10 @@ def residual(fused: bool) -> Net:
 def mobile() -> Net:
     """Depthwise and grouped convolutions, functions of one element between bytes, a mean, signed bytes."""
     net = Net(["N", 8, 10, 10], "int8", -3)
-    x = net.pair(net.conv(net.pair("x"), 24, 8, (1, 1)), 0.05)
+    x = net.pair(net.add("HardSwish", net.conv(net.pair("x"), 24, 8, (1, 1))), 0.05, -120)
     x = net.pair(net.add("HardSwish", x), 0.03, -120)
     x = net.pair(net.conv(x, 24, 1, (3, 3), group=24, strides=[2, 2], pads=[1, 1, 1, 1]), 0.03)
-    x = net.pair(net.add("Relu", x), 0.02, -128)
+    x = net.pair(net.add("HardSigmoid", x, alpha=0.3), 0.008, -128)
     x = net.pair(net.conv(x, 64, 12, (3, 3), group=2, pads=[1, 1, 1, 1]), 0.06)
     x = net.pair(net.add("GlobalAveragePool", x), 0.02)
     w = net.weight((5, 64), kind="tensor")

@@ -8,7 +8,7 @@ import pytest
 
 from meshd.errors import MisuseError
 from meshd.kernels import quantised, reference, registry
-from meshd.kernels.kernel import Tail
+from meshd.kernels.kernel import Bend, Tail
 from meshd.kernels.layout import Bits, OctetPlanes, Octets, Planes
 from tests.kernels.driving import run
 
@@ -153,3 +153,15 @@ def test_weights_of_nine_bits_are_multiplied_in_parts(wide: int, either: str) ->
     np.testing.assert_array_equal(run(kernel, rows)[:, :, 0, 0], product)
     with pytest.raises(MisuseError, match="at most 255"):
         registry.product_int8(np.full((4, 4), 256, np.int16), Octets(4))
+
+
+@pytest.mark.parametrize("bend", [Bend("hard_swish", 1 / 6, 0.5), Bend("hard_sigmoid", 0.2, 0.4), Bend("leaky", 0.1)])
+def test_an_int8_layer_bends_its_outputs(bend: Bend, either: str) -> None:
+    rng = np.random.default_rng(8)
+    source = Octets(9, 5, 5, pitch=5, scale=0.1, zero_point=90)
+    weight = rng.integers(-128, 128, (21, 9, 1, 1)).astype(np.int8)
+    images = _real(rng, (2, 9, 5, 5), source)
+    tail = Tail(np.full(21, 1e-4, np.float32), np.linspace(-1, 1, 21, dtype=np.float32), bend=bend)
+    whole = np.rint(images / np.float32(0.1)).astype(np.float64)
+    expected = reference.apply_tail(reference.convolution(whole, weight.astype(np.float64)), tail)
+    np.testing.assert_array_equal(run(registry.convolution_int8(weight, source, tail=tail), images, pieces=2), expected)
