@@ -164,12 +164,14 @@ def test_who_is_mute_in_one_part_is_asked_no_more_though_all_parts_share_their_n
 
 
 def test_what_can_be_sent_to_nobody_is_refused_in_good_time_though_it_is_never_under_way() -> None:
-    world = World([["a"]])
-    world.cut_link("e", "a")
-    world.suspect("a")
-    world.request(deadline_us=20 * S)
+    world = World([["a", "b"]])
+    _steadily(world, 1)
+    for name in "ab":
+        world.cut_link("e", name)
+        world.suspect(name)
+    world.request(1_000, 20 * S)
     world.run()
-    outcome = world.outcome()
+    outcome = world.outcome(1_000)
     assert isinstance(outcome, Failure)
     assert (outcome.reason, outcome.segment) == (Reason.UNREACHABLE, 0)
-    assert UNREACHABLE_US <= world.took_us() <= 3 * S
+    assert UNREACHABLE_US <= world.took_us(1_000) <= 3 * S
