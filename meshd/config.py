@@ -270,7 +270,7 @@ UNREACHABLE_US: Final = 1_500 * MS
 """So long a request waits for a holder that can be reached; then that there is none is its answer."""
 STRIKES_MAX: Final = 3
 """Late attempts in a row without an answer between, after which a node is asked last."""
-VERDICT_US: Final = 2 * S
+VERDICT_US: Final = 4 * S
 """How long a request that lost two holders waits for membership to say whether they died."""
 POISONS_MAX: Final = 1_024
 SEEN_MAX: Final = 16_384

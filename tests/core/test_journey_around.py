@@ -175,3 +175,28 @@ def test_what_can_be_sent_to_nobody_is_refused_in_good_time_though_it_is_never_u
     assert isinstance(outcome, Failure)
     assert (outcome.reason, outcome.segment) == (Reason.UNREACHABLE, 0)
     assert UNREACHABLE_US <= world.took_us(1_000) <= 3 * S
+
+
+def test_links_that_close_because_their_peers_were_given_up_make_no_poison() -> None:
+    world = World([["a"], ["c", "d"]])
+    for n, name in enumerate("cd"):
+        world.unheard["a", name] = None
+        world.at((20 + 20 * n) * MS, lambda name=name: world.suspect(name, State.DEAD))  # type: ignore[misc]
+        world.at((21 + 20 * n) * MS, lambda name=name: world.cut_link("a", name))  # type: ignore[misc]
+    world.request()
+    world.run()
+    outcome = world.outcome()
+    assert isinstance(outcome, Failure)
+    assert outcome.reason is not Reason.HOLDERS_LOST
+
+
+def test_while_one_may_be_dying_of_it_no_other_gets_a_request_that_one_vanished_with() -> None:
+    world = World([["a", "b", "c"]])
+    _steadily(world, 1)
+    for name in "ab":
+        world.hosts[NodeId(name)].deadly = True
+    world.hosts[NodeId("b")].cost_us = 500 * MS  # Past the time at which a request is late.
+    world.request(1_000)
+    world.run(2 * S)
+    assert world.hosts[NodeId("b")].dead
+    assert RequestId(world.entry, Boot(1), 1_000) not in [leg.request for leg in world.hosts[NodeId("c")].computed]

@@ -61,8 +61,11 @@ class Row:
     """Bounds that do not hold, in words."""
 
 
-def run(five: Five, fault: Switch, rate: float = RATE, base_s: float = BASE_S) -> Row:
-    """One fault on a mesh at rest, to its end. Raises AssertionError where it could not be switched on."""
+def run(five: Five, fault: Switch, rate: float = RATE, share: float = 1.0) -> Row:
+    """One fault on a mesh at rest, to its end, for `share` of its usual time.
+
+    Raises AssertionError where it could not be switched on.
+    """
     five.settle()
     fault.prepare(five)
     print(f"{fault.name}: entry {five.entry}, holders of each segment {five.holders()}", file=sys.stderr, flush=True)
@@ -73,13 +76,13 @@ def run(five: Five, fault: Switch, rate: float = RATE, base_s: float = BASE_S) -
     )
     with Steady(targets, model.NAME, five.demo.sample, rate, fault.truths(five)) as load, hop:
         begun = time.monotonic()
-        time.sleep(base_s)
+        time.sleep(share * BASE_S)
         on = time.monotonic()
         with fault.switched(five):
-            time.sleep(max(0.0, fault.seconds - (time.monotonic() - on)))
+            time.sleep(max(0.0, share * fault.seconds - (time.monotonic() - on)))
             off = time.monotonic()
         healed = time.monotonic()
-        time.sleep(AFTER_S + (AGAIN_S if fault.apart else 0))
+        time.sleep(share * AFTER_S + (AGAIN_S if fault.apart else 0))
     died = [f"host {host} ended by itself; see its log" for host in five.ended()]
     five.start(*five.ended())
     hopped = hop.between(on, off) if isinstance(hop, BareHop) else []
@@ -95,7 +98,7 @@ def judge(
 ) -> Row:
     """What came of all requests, by the words at the top of this file."""
     begun, on, off, healed = times
-    base = [each for each in sent if begun + 1 <= each.at_s < on - 0.5]
+    base = [each for each in sent if begun + min(1, (on - begun) / 3) <= each.at_s < on]
     during = [each for each in sent if on <= each.at_s < off]
     failed = [each for each in sent if each.code]
     busy = [each for each in failed if each.code == "RESOURCE_EXHAUSTED"]

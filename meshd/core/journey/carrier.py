@@ -337,12 +337,15 @@ class Carrier:
                     effects += self._try_again(passage, (peer,), now_us)
             return effects
         effects.append(Hint(peer))
+        # A link that closes because its peer was given up (a split) is no witness; a process that dies closes its own first.
+        given_up = self._peers.is_out(peer)
         for passage in [p for p in self._passages.values() if p.next == peer]:
-            if peer not in passage.closed:
-                passage.closed.append(peer)
-            passage.lost_one = True
+            if not given_up:
+                passage.lost_one = True
+                if peer not in passage.closed:
+                    passage.closed.append(peer)
             effects += self._lose(passage) if len(passage.closed) >= LOST_BEFORE_MAX else self._onward(passage, now_us)
-        return effects + self.gone(peer)
+        return effects + self.gone(peer, given_up)
 
     def gone(self, peer: NodeId, suspected: bool = False) -> list[Effect]:
         """`peer` turned SUSPECT, or its link closed: whatever it had acknowledged from here is lost with it."""

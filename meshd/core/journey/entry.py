@@ -289,7 +289,9 @@ class Entry:
         counts = why not in (Why.GONE, Why.MUTE)
         if len(request.attempts) >= ATTEMPTS_MAX or (counts and request.tries >= TRIES_MAX):
             return [] if out else self._finish(request, self._last(request))
-        if len(request.vanished) >= 2 and not out and (judged := self._judge(request, now_us)) is not None:
+        if request.vanished and out:
+            return []  # One died of it, perhaps: no other gets it while the next may be dying.
+        if len(request.vanished) >= 2 and (judged := self._judge(request, now_us)) is not None:
             return judged
         route = self._route_again(request, known.mutes.avoided(now_us))
         if isinstance(route, Failure):
