@@ -7,6 +7,7 @@ from meshd.core.ids import Boot, NodeId
 from meshd.core.journey.effects import Send
 from meshd.core.journey.frames import Ack, Failure, Forward, Leg, Lost, Reason, RequestId
 from meshd.core.view import State
+from tests.core import journey_world
 from tests.core.journey_world import World
 
 THREE = [["a", "b"], ["c", "d"], ["f", "g"]]
@@ -200,3 +201,11 @@ def test_while_one_may_be_dying_of_it_no_other_gets_a_request_that_one_vanished_
     world.run(2 * S)
     assert world.hosts[NodeId("b")].dead
     assert RequestId(world.entry, Boot(1), 1_000) not in [leg.request for leg in world.hosts[NodeId("c")].computed]
+
+
+def test_a_lan_that_becomes_a_slow_radio_link_refuses_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(THREE)
+    world.at(2 * S, lambda: monkeypatch.setattr(journey_world, "LATENCY_US", 100 * MS))
+    took = _steadily(world, 8)
+    assert max(took) <= 2 * (4 * 100 + 15) * MS
+    assert sorted(took)[len(took) * 9 // 10] <= (4 * 100 + 15) * MS

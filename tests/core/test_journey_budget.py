@@ -155,3 +155,24 @@ def test_what_is_refused_already_is_refused_no_shorter_by_a_peers_word() -> None
     poisons.add(b"x", 0, NODE, None)
     poisons.add(b"x", 1, NODE, None, left_us=5)
     assert poisons.left_us(b"x", 1 * S, lambda node, boot: False) == POISON_US - 1 * S
+
+
+def test_a_network_that_became_slow_is_no_load() -> None:
+    admission, now = Admission(), 10 * S
+    admission.succeeded(20 * MS, 1, now, 15 * MS)
+    _taken(admission)
+    for _ in range(20):
+        admission.succeeded(400 * MS, 1, now, 15 * MS)
+    before = admission.limit
+    assert before >= ADMISSION_START, "neither queues nor compute took it"
+    for _ in range(20):
+        admission.succeeded(400 * MS, 1, now, 250 * MS)
+    assert admission.limit < before
+
+
+def test_what_is_slow_while_hardly_anything_is_in_flight_is_the_new_unloaded_latency() -> None:
+    admission, now = Admission(), 10 * S
+    admission.succeeded(20 * MS, 1, now)
+    _taken(admission, ADMISSION_MIN)
+    admission.succeeded(400 * MS, 1, now)
+    assert admission.unloaded_us(1) == 400 * MS

@@ -43,6 +43,8 @@ class Admission:
     """How many requests of one deployment may be in flight at this entry.
 
     Down by a third on Busy or at twice the unloaded latency, once in a round; up by one on success while it is in use.
+    What is slow while hardly anything is in flight is not slow by load: the network or the model is so now, and that is the
+    new unloaded latency (a LAN that became a radio link would have nearly all refused until the old one is forgotten).
     NB a latency counts when most of the last few were so: one that waited for a dead owner tells of a fault, not of load.
     """
 
@@ -78,14 +80,22 @@ class Admission:
             return least or older or 0
         return min(least, older)
 
-    def succeeded(self, latency_us: int, batch: int, now_us: int) -> None:
-        """A first attempt succeeded (others tell of faults, not of load)."""
+    def succeeded(self, latency_us: int, batch: int, now_us: int, worked_us: int | None = None) -> None:
+        """A first attempt succeeded (others tell of faults, not of load).
+
+        `worked_us` of it were queues and compute, where the rest cannot be load (small payloads): the network's delay.
+        """
         if now_us - self._turned_us >= ADMISSION_MEMORY_US:
             self._older, self._least, self._turned_us = self._least, {}, now_us
         unloaded = self.unloaded_us(batch)
         size = batch.bit_length()
         self._least[size] = min(latency_us, self._least.get(size, latency_us))
         is_slow = unloaded > 0 and latency_us > max(2 * unloaded, unloaded + ADMISSION_SLACK_US)
+        if worked_us is not None and 2 * worked_us < latency_us - unloaded:
+            is_slow = False
+        if is_slow and self.in_flight <= ADMISSION_MIN:
+            self._least[size], is_slow = latency_us, False
+            self._older.pop(size, None)
         self._slow = (self._slow << 1 | is_slow) & 0xFF
         if is_slow and self._slow.bit_count() > 4:
             self.down(max(latency_us, ADMISSION_SLACK_US), now_us)

@@ -23,6 +23,7 @@ from typing import Final
 from meshd.config import (
     ATTEMPTS_MAX,
     HOPS_MAX,
+    INLINE_LINK_BYTES_MAX,
     LATE_MAX_US,
     LATE_MIN_US,
     QUEUE_SLACK_US,
@@ -160,7 +161,9 @@ class Entry:
         latency_us = now_us - request.started_us
         if len(request.attempts) == 1:
             known.firsts.add(latency_us)
-            known.admission.succeeded(latency_us, request.batch, now_us)
+            small = sum(request.sizes) + sum(answer.sizes) <= INLINE_LINK_BYTES_MAX
+            worked_us = answer.spent.queue_us + answer.spent.compute_us if small else None
+            known.admission.succeeded(latency_us, request.batch, now_us, worked_us)
         else:
             known.firsts.add(now_us - attempt.started_us)
             self._counts["rescued"] += 1
