@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any, Final
 import grpc
 
 from meshd.bench.serve_node import ECHO, FRAME_BYTES_MAX, NODES, SIZES, deployment
+from meshd.bench.serve_peers import Peer, peers
 from meshd.core.ids import Address
 from meshd.net.identity import Identity
 from meshd.net.link_greeting import LinkKind, dial
@@ -36,14 +37,24 @@ LIMITS: Final = {
     "hop_over_frames": {4 * 1024: 2.5, 256 * 1024: 1.6, 4 * 1024 * 1024: 1.6},
 }
 """What each ratio should stay below on an idle machine."""
+PEER_RATIO_MIN: Final = 2.0
+"""Of our requests a second to a peer's."""
 
 
-def document(seconds: float = 2.0) -> dict[str, Any]:
-    """The whole measurement, as the JSON that `-o json` prints. `seconds` for each throughput."""
+def document(seconds: float = 2.0, pythons: Sequence[str] = ()) -> dict[str, Any]:
+    """The whole measurement, as the JSON that `-o json` prints.
+
+    Parameters
+    ----------
+    seconds : for each throughput
+    pythons : interpreters in which peers are looked for
+    """
     with _calls() as calls:
         rows = [_row(size, calls[size]) for size in SIZES]
         small = calls[SIZES[0]]
         rates = {name: round(_rate(small[name], seconds), 1) for name in ("echo", "local", "hop")}
+        with peers(pythons, SIZES[0]) as found:
+            beside = [_beside(small["local"], peer, seconds) for peer in found]
     return {
         "apiVersion": "meshd/v1",
         "kind": "ServeBench",
@@ -54,6 +65,34 @@ def document(seconds: float = 2.0) -> dict[str, Any]:
             **rates,
             "ratio": round(rates["local"] / rates["echo"], 3),
         },
+        "peers": beside,
+    }
+
+
+def _beside(ours: Call, peer: Peer, seconds: float) -> dict[str, Any]:
+    """Requests a second of `CALLERS`, and milliseconds of one alone, ours and theirs alternated."""
+    for _ in range(WARM):
+        peer.call()
+    turns = [(_rate(ours, seconds / 2), _rate(peer.call, seconds / 2)) for _ in range(2)]
+    rate, theirs = (statistics.mean(each) for each in zip(*turns, strict=True))
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS[SIZES[0]]):
+        for call, taken in zip((ours, peer.call), times, strict=True):
+            began = time.perf_counter()
+            call()
+            taken.append((time.perf_counter() - began) * 1e3)
+    ms, theirs_ms = map(statistics.median, times)
+    return {
+        "name": peer.name,
+        "version": peer.version,
+        "bytes": SIZES[0],
+        "callers": CALLERS,
+        "ours": round(rate, 1),
+        "theirs": round(theirs, 1),
+        "ratio": round(rate / theirs, 2),
+        "least": PEER_RATIO_MIN,
+        "ours_ms": round(ms, 3),
+        "theirs_ms": round(theirs_ms, 3),
     }
 
 

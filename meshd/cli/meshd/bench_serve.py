@@ -1,6 +1,7 @@
 """`meshd bench serve`: what a request costs beside the bare transport."""
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,11 +10,15 @@ import click
 
 @click.command()
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def command(output: str) -> None:
+@click.option("--peers", is_flag=True, help="Also ask MLServer, where it is installed here.")
+@click.option(
+    "--peer-python", multiple=True, metavar="PYTHON", help="Another interpreter to look for peers in; repeatable."
+)
+def command(output: str, peers: bool, peer_python: tuple[str, ...]) -> None:
     """Measure requests through one node and over one hop against bare gRPC and bare framed TLS (about a minute)."""
     from meshd.bench import serve
 
-    report = serve.document()
+    report = serve.document(pythons=[*([sys.executable] if peers else []), *peer_python])
     click.echo(json.dumps(report, indent=2) if output == "json" else "\n".join(_lines(report)))
 
 
@@ -29,3 +34,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
         f"{seen['callers']} callers, {seen['bytes']} bytes, requests a second: bare {seen['echo']:.0f},"
         f" one node {seen['local']:.0f} ({seen['ratio']:.2f}), one hop {seen['hop']:.0f}"
     )
+    for peer in report["peers"]:
+        yield (
+            f"{peer['name']} {peer['version']}, the same request: {peer['theirs']:.0f} a second beside {peer['ours']:.0f}"
+            f" ({peer['ratio']:.2f}, at least {peer['least']}), one alone {peer['theirs_ms']:.3f} ms beside {peer['ours_ms']:.3f}"
+        )
