@@ -1,6 +1,9 @@
 """Three real daemons serve a small model: split in two, answered alike everywhere, a killed owner costs nothing, and a mesh
 that lost its power comes back with what it served."""
 
+import http.client
+import json
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -124,6 +127,22 @@ def test_every_node_answers_alike_and_a_killed_owner_costs_nothing(mesh: Mesh) -
     assert wrong == []
 
 
+def over_http(daemon: Daemon, token: str) -> int:
+    """The status of one inference over HTTPS, the certificate checked."""
+    context = ssl.create_default_context(cafile=str(daemon.folder / "identity.crt"))
+    context.check_hostname = False  # The name is meshd, the address is not.
+    host, _, port = daemon.address("http").rpartition(":")
+    connection = http.client.HTTPSConnection(host, int(port), timeout=10, context=context)
+    body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [3, 8], "data": X.tolist()}]}
+    connection.request("POST", "/v2/models/small/infer", json.dumps(body), {"Authorization": f"Bearer {token}"})
+    response = connection.getresponse()
+    told = json.loads(response.read())
+    connection.close()
+    if response.status == 200:
+        np.testing.assert_allclose(np.reshape(told["outputs"][0]["data"], (3, 8)), expected(X), rtol=1e-5)
+    return response.status
+
+
 def test_a_remote_client_needs_the_certificate_and_a_token(mesh: Mesh) -> None:
     mesh.deploy()
     daemon = mesh.daemons[0]
@@ -134,6 +153,8 @@ def test_a_remote_client_needs_the_certificate_and_a_token(mesh: Mesh) -> None:
         secret = admin.create_token("laptop", "client")
     with Inference(where, secret, certificate) as inference:
         np.testing.assert_allclose(inference.infer("small", {"x": X}).outputs["y"], expected(X), rtol=1e-5)
+    assert over_http(daemon, secret) == 200
+    assert over_http(daemon, "meshd_" + "x" * 43) == 401
     for token in ("", "meshd_" + "x" * 43):
         with Inference(where, token, certificate) as inference, pytest.raises(DeniedError):
             inference.infer("small", {"x": X})
@@ -142,6 +163,7 @@ def test_a_remote_client_needs_the_certificate_and_a_token(mesh: Mesh) -> None:
             inference.infer("small", {"x": X}, timeout_s=5)
     with daemon.admin() as admin:
         admin.remove_token("laptop")
+    assert over_http(daemon, secret) == 401
     with Inference(where, secret, certificate) as inference, pytest.raises(DeniedError):
         inference.infer("small", {"x": X})
 
