@@ -152,10 +152,17 @@ def _conv(
 
 
 def _product(
-    outputs: int, k: int, zeros: float = 0.0, block: int = 1, *, signs: bool = False, form: forms.Form | None = None
+    outputs: int,
+    k: int,
+    zeros: float = 0.0,
+    block: int = 1,
+    *,
+    signs: bool = False,
+    bits: bool = False,
+    form: forms.Form | None = None,
 ) -> Callable[[Any], Kernel]:
     def make(rng: Any) -> Kernel:
-        weight, tail = _weight(rng, (outputs, k), zeros, block), Tail(bias=np.zeros(outputs, np.float32))
+        weight, tail = _weight(rng, (outputs, k), zeros, block), Tail(bias=np.zeros(outputs, np.float32), bits=bits)
         if form is not None and form.period:
             weight *= np.arange(k) % 2
         if form is not None:
@@ -200,6 +207,9 @@ ONE_ROW = "one row: each weight is read for one multiplication, and the calls ar
 def _cases() -> Iterator[Case]:
     yield Case("binary.product", "64x4096x4096", _product(4096, 4096, signs=True), _bits, 64, unit="Gbit-MAC/s")
     yield Case("binary.product", "784x128x1152", _product(128, 1152, signs=True), _bits, 784, unit="Gbit-MAC/s")
+    yield Case(
+        "binary.product.bits", "784x128x1152", _product(128, 1152, signs=True, bits=True), _bits, 784, unit="Gbit-MAC/s"
+    )
     yield Case(
         "binary.product.row", "1x1024x1024", _product(1024, 1024, signs=True), _bits, unit="Gbit-MAC/s", why=ONE_ROW
     )

@@ -29,6 +29,7 @@ from meshd.kernels.simd import (
     convert,
     count_differing,
     count_differing_within,
+    fma,
     gather_rows,
     less,
     load,
@@ -41,7 +42,6 @@ from meshd.kernels.simd import (
     splat,
     store_first,
     store_rows,
-    sub,
 )  # fmt: skip
 from meshd.kernels.strips import PLACE, clear_pads, fill_pads
 
@@ -66,6 +66,7 @@ class Work(NamedTuple):
     x_size: int
     mode: int
     scaled: int
+    clips: int
     residual: int
     bottom: int
 
@@ -78,7 +79,7 @@ def binary_layer(rows: int, masked: bool = False) -> Any:
     """The kernel for `rows` positions at once; `masked`: with a mask beside each filter."""
 
     @jit(
-        U8, F4, U8, F4, F4, I8, I4, U8, U8, I8, I8, I8, I8, U8, I4, F4, F4, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
+        U8, F4, U8, F4, F4, I8, I4, U8, U8, I8, I8, I8, I8, U8, F4, F4, F4, FLOAT, FLOAT, FLOAT, WORK, PLACE, PLACE, INT, INT, INT
     )  # fmt: skip
     def compute(
         x,
@@ -149,8 +150,9 @@ def binary_layer(rows: int, masked: bool = False) -> Any:
                     negative = at_least(acc, gather_rows(LANES, threshold, row_class, o))
                     scatter_mask(bits, load_rows(rows, 1, targets, p, 1), byte, negative)
                     continue
-                count = convert(np.int32(0), acc)
-                value = convert(np.float32(0), sub(gather_rows(LANES, base, row_class, o), add(count, count)))
+                # Whole numbers up to 2**24: floats hold them, and twice them, exactly.
+                count = convert(np.float32(0), convert(np.int32(0), acc))
+                value = fma(count, splat(1, LANES, np.float32(-2)), gather_rows(LANES, base, row_class, o))
                 if w.scaled:
                     value = mul(value, load(LANES, scale, o))
                 value = add(value, load(LANES, bias, o))
@@ -163,12 +165,15 @@ def binary_layer(rows: int, masked: bool = False) -> Any:
                         value = add(value, load_rows(rows, LANES, scratch, 0, LANES))
                     else:
                         value = add(value, load_first(rows, LANES, residual, m * w.outputs + o, w.outputs, n))
-                value = minimum(maximum(value, splat(1, LANES, low)), splat(1, LANES, high))
+                if w.clips:
+                    value = minimum(maximum(value, splat(1, LANES, low)), splat(1, LANES, high))
                 if w.mode == SIGN:
                     # Filters past the last have a base so high that they are never negative.
                     scatter_mask(
                         bits, load_rows(rows, 1, targets, p, 1), byte, less(value, splat(1, LANES, np.float32(0)))
                     )
+                elif w.mode == ROWS and n == LANES:
+                    store_rows(out, m * w.outputs + o, w.outputs, rows, value)
                 elif w.mode == ROWS:
                     store_first(out, m * w.outputs + o, w.outputs, n, value)
                 else:

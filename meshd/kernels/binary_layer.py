@@ -75,7 +75,7 @@ class BinaryLayer(Kernel):
         wide[:, : self._base.shape[1]] = self._base
         self._base = np.ascontiguousarray(wide)
         self._classes = self._classes * self._threshold.shape[1]
-        self._flat_base, self._flat_threshold = self._base.ravel(), self._threshold.ravel()
+        self._flat_base, self._flat_threshold = self._base.astype(np.float32).ravel(), self._threshold.ravel()
         arrays = (
             self._filters,
             self._masks,
@@ -165,6 +165,7 @@ class BinaryLayer(Kernel):
         self._work = Work(
             window=int(window is not None), positions=positions, words=len(self._offset), outputs=to.channels,
             panels=self._panels, x_size=source.size, mode=mode, scaled=int(self.tail.scale is not None),
+            clips=int(self.tail.low > -np.inf or self.tail.high < np.inf),
             residual=int(self.tail.residual), bottom=to.bottom if isinstance(to, Bits) else 0,
         )  # fmt: skip
         self._to, self._added = place(to), place(self.residual_layout)

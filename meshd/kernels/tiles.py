@@ -26,7 +26,7 @@ CANDIDATES: Mapping[tuple[int, int], Mapping[str, tuple[Shape, ...]]] = {
         "conv.1": ((64, 16), (96, 16)),
         "conv.4": ((64, 16), (96, 16)),
         "conv.8": ((48, 8), (32, 8)),
-        "binary": ((6,), (8,), (4,)),
+        "binary": ((8,), (6,), (4,)),
         "int8": ((8, 32), (12, 32)),
         "product": ((6, 64), (8, 32)),
     },

@@ -299,6 +299,18 @@ def convert(typingctx: Any, like: Any, block: Any) -> Any:
                 return x
             return (builder.sext if block.element.signed else builder.zext)(x, target)
 
+        halved = not is_float(block) and not is_float(out) and 2 * out.element.bitwidth == block.element.bitwidth
+        if halved and block.parts == 2 * out.parts:
+            # The low halves of two registers at once: one shuffle, where truncating each and joining them takes three.
+            def low_halves(row: int, part: int) -> Any:
+                pair = [
+                    builder.bitcast(take(builder, block, args[1], row, 2 * part + side), out.register)
+                    for side in (0, 1)
+                ]
+                order = ir.Constant(ir.VectorType(I32, out.width), [2 * lane for lane in range(out.width)])
+                return builder.shuffle_vector(*pair, order)
+
+            return make(builder, context, out, low_halves)
         wholes = [one(row) for row in range(block.rows)]
         return make(builder, context, out, lambda row, part: split(builder, out, wholes[row], part))
 
