@@ -186,6 +186,8 @@ DISKS_MIN: Final = 3
 FETCH_AGAIN_US: Final = 10 * S
 PLAN_AGAIN_US: Final = 30 * S
 """A planner that found no way tries again after this, or at once when the mesh changed."""
+SHORT_AGAIN_US: Final = 60 * S
+"""A plan with fewer copies than asked for is looked at again so often: who did not answer when it was made may be well."""
 READY_YOUNG_US: Final = 60 * S
 """A holder READY for less stands behind its neighbour: it may be flapping."""
 SEGMENTS_MAX: Final = 64

@@ -31,6 +31,8 @@ class Matter:
     run: Run | None = None
     tried_us: int | None = None
     """When this node last planned in vain."""
+    looked_us: int = 0
+    """When this node last looked for copies that its plan is short of."""
     optimise_at: tuple[int, int] | None = None
     """(since when all has been quiet, the moment drawn to see whether it can be bettered)."""
     optimised_us: int | None = None

@@ -21,7 +21,7 @@ from meshd.core.events import Effect, SendLink, Solve, Token
 from meshd.core.ids import NodeId, rank
 from meshd.core.intent_messages import Accept, Award, Bid, Decline, Offer, Reject
 from meshd.core.mesh import bandwidth_bps
-from meshd.core.placement import Infeasible, Kept, Problem, Site, Solution
+from meshd.core.placement import Infeasible, Kept, Problem, Site, Solution, Stage
 from meshd.core.plan import Encoding, Plan, PlanSegment
 from meshd.core.registry import Record
 from meshd.core.rng import Rng
@@ -62,6 +62,11 @@ class Brief:
     """Nothing is missing: move only if it is well worth it (`_worth_moving`)."""
     gap: bool = False
     """No plan serves: if nothing fits beside what is held, what is held may go first."""
+
+    @property
+    def again(self) -> bool:
+        """Only copies are missing, and they could not be made when this was last planned: a plan that has no more is none."""
+        return self.reason == "again"
 
 
 class Run:
@@ -213,6 +218,9 @@ class Run:
             if self._before is None:
                 self._before, self._kept = result, ()
                 return self._solve(again)
+        if self.brief.again and (isinstance(result, Infeasible) or _copies(result.stages) <= _copies(self._kept)):
+            self.phase = Phase.FAILED
+            return []
         if isinstance(result, Infeasible):
             if self._kept:
                 self._kept = ()
@@ -298,6 +306,10 @@ class Run:
         self.phase, self.plan = Phase.RESTING, None
         self.deadline_us = now_us + 200 * MS + self._rng.randrange(800 * MS)
         return []
+
+
+def _copies(stages: tuple[Stage, ...] | tuple[Kept, ...]) -> int:
+    return sum(len(stage.succession) for stage in stages)
 
 
 def _covers(ranges: tuple[tuple[int, int], ...], start: int, end: int) -> bool:

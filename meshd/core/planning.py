@@ -4,7 +4,7 @@ Rule 1: the node at rank i plans if nothing settled the matter 2 s x i after it 
 Rule 2: a run ends when the need for it does: a plan that arrives from elsewhere settles it.
 """
 
-from meshd.config import PLAN_AGAIN_US, PLANNERS_MAX
+from meshd.config import PLAN_AGAIN_US, PLANNERS_MAX, SHORT_AGAIN_US
 from meshd.core import repair
 from meshd.core.events import Effect, Report, Token
 from meshd.core.ids import NodeId
@@ -54,13 +54,25 @@ class Planning:
     def _better(
         self, name: str, record: Record, matter: Matter, stands: Standing | None, now_us: int
     ) -> tuple[list[Effect], int | None]:
-        """Nothing is missing. Once all was quiet for a while the first planner looks, once, whether it can be bettered (L3)."""
+        """Nothing can be done that was not tried. The first planner looks, now and then, for copies that could not be made,
+
+        and once, when all was quiet for a while, whether it can be bettered (L3).
+        """
         ledger, run = self._ledger, matter.run
-        if run is not None and run.brief.optimise and run.brief.record.digest == record.digest:
+        if run is not None and (run.brief.optimise or run.brief.again) and run.brief.record.digest == record.digest:
             return [], run.deadline_us if run.phase is not Phase.SOLVING else None
         matter.run = None
         first = ledger.mesh.planners(name)[0]
-        if stands is None or matter.stands_since_us is None or ledger.shelf.draining or first != ledger.me:
+        if stands is None or ledger.shelf.draining or first != ledger.me:
+            return [], None
+        if stands.shortage:
+            # Who could not answer when this was planned (suspect, stalled, its link down) may now.
+            due = max(matter.target_seen_us, matter.looked_us) + SHORT_AGAIN_US
+            if due > now_us:
+                return [], due
+            matter.looked_us = now_us
+            return self._begin(name, record, Need("again", 0), stands, now_us), None
+        if matter.stands_since_us is None:
             return [], None
         quiet_us = max(matter.stands_since_us, matter.target_seen_us, ledger.mesh.print_changed_us)
         if matter.optimised_us is not None and matter.optimised_us >= quiet_us:
@@ -181,7 +193,7 @@ class Planning:
     def _after(self, name: str, run: Run, effects: list[Effect], now_us: int) -> list[Effect]:
         """What the end of a run brings."""
         ledger, matter = self._ledger, self._ledger.matters[name]
-        if run.phase is Phase.FAILED and run.brief.optimise:
+        if run.phase is Phase.FAILED and (run.brief.optimise or run.brief.again):
             matter.run = None
             return effects
         if run.phase is Phase.FAILED:

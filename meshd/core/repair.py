@@ -2,7 +2,8 @@
 
 Rule 1: a segment that nobody live holds or is about to hold is planned at once; one short of copies after 10 s.
 Rule 2: a listed node counts until it had time to load (60 s and twice the stated time), from when it was last seen to start.
-Rule 3: a plan settles the shortage it was made with: it is looked at again when the mesh, or the shortage, changes.
+Rule 3: a plan settles the shortage it was made with: it is looked at again when the mesh, or the shortage, changes, and now
+and then by the first planner, for it may have been made while somebody could not answer.
 Rule 4: what stands is kept; only gaps are planned.
 """
 

@@ -132,3 +132,25 @@ def test_everything_off_at_once_serves_again_from_disk() -> None:
     for machine in cluster.machines:
         offer(machine, 1_000)
     cluster.run_until(lambda: all_serve(cluster, 2), within_us=20 * S)
+
+
+def test_a_copy_that_could_not_be_planned_while_a_node_was_silent_is_made_when_it_is_well() -> None:
+    cluster = mesh(2)
+    planner = max(cluster.machines, key=lambda m: rank("d", m.node_id))
+    other = next(m for m in cluster.machines if m is not planner)
+    other.stall(3 * S)
+    cluster.run_for(1 * S)
+    planner.give(events.DiskChanged((MODEL,)))
+    planner.operate(deploy())
+    cluster.run_for(1 * S)
+    view = served(planner)
+    assert view is not None
+    assert view.plan is not None
+    assert view.candidates == ((planner.node_id,),), "planned without the other"
+    cluster.run_until(lambda: all_serve(cluster, 2), within_us=100 * S)
+    epoch = view.plan.epoch
+    cluster.run_for(200 * S)
+    after = served(planner)
+    assert after is not None
+    assert after.plan is not None
+    assert after.plan.epoch == epoch + 1, "planned once more, and then no more"
