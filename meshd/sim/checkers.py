@@ -24,6 +24,11 @@ SENDS_MAX = 200_000
 """Rumours whose sends are counted; then the count begins anew."""
 
 
+WRITTEN_MAX = 65_536
+LATEST_MAX = 4_096
+"""Versions of facts, and boots, whose content is remembered to compare with what others have of them."""
+
+
 class BrokenError(AssertionError):
     """An invariant does not hold."""
 
@@ -48,6 +53,8 @@ class Checkers:
         """(owner, boot, version) → what the owner's facts said then, oldest first."""
         self._capacity: dict[tuple[int, int], tuple[int, int]] = {}
         """(machine, life) → version and time of its last word about its capacity."""
+        self._lives: dict[int, int] = {}
+        """The life of each machine that the tables are about."""
         self._sends: Counter[tuple[int, int, Rumour]] = Counter()
         self._largest = 1
         self._steps = 0
@@ -55,6 +62,8 @@ class Checkers:
     def check(self, machine: Machine, input: Input, effects: list[Effect]) -> None:
         """After one step of one node."""
         assert machine.node is not None
+        if self._lives.get(machine.index) != machine.life:
+            self._begin(machine)
         context = machine.node.context
         self._truth[machine.node_id] = max(
             self._truth.get(machine.node_id, (0, 0)), (context.boot, context.incarnation)
@@ -68,6 +77,13 @@ class Checkers:
         self._steps += 1
         if self._steps % 64 == 0:
             self._check_sizes(machine)
+
+    def _begin(self, machine: Machine) -> None:
+        """A machine was powered on: what its earlier lives saw binds this one no more."""
+        life = self._lives.get(machine.index, 0)
+        self._lives[machine.index] = machine.life
+        for table in (self._seen, self._facts, self._buried, self._capacity):
+            table.pop((machine.index, life), None)
 
     def _check_own_facts(self, machine: Machine) -> None:
         assert machine.node is not None
@@ -159,6 +175,7 @@ class Checkers:
 def unchanged_by(machine: Machine, deliver: Callable[[], None]) -> None:
     """M5: what `deliver` brings (forged, cut, replayed) changes nothing that this node knows."""
     before = _knowledge(machine)
+    machine.cluster.unchanged += 1
     deliver()
     if machine.up and _knowledge(machine) != before:
         raise BrokenError("M5", machine, "a replayed or forged datagram changed what it knows")

@@ -6,13 +6,15 @@ Rule: a checker keeps its own account; what it must judge by (a node's view at t
 from collections import Counter
 from collections.abc import Mapping
 
-from meshd.core.events import Drain, Effect, Input, LinkIn, Operate, Publish, Unload
+from meshd.core.events import Drain, Effect, Input, LinkIn, Load, LoadFailed, Operate, Publish, Unload, Unloaded
 from meshd.core.ids import NodeId, SegmentId
 from meshd.core.intent_messages import IntentTell
 from meshd.core.plan import Plan
 from meshd.core.view import Hold, Member, Served, State, View
 from meshd.sim.checkers import BrokenError
 from meshd.sim.machine import Machine
+from meshd.sim.workload import LAYER_BYTES
+from meshd.wire import codec
 
 Life = tuple[int, int]
 
@@ -22,20 +24,23 @@ class IntentCheckers:
 
     def __init__(self) -> None:
         self.checked: Counter[str] = Counter()
-        self._generations: dict[tuple[int, int, str], int] = {}
-        """(machine, disks it lost, name) → the greatest generation it published, over all its lives."""
+        self._generations: dict[tuple[Life, str], int] = {}
+        """The greatest generation a life published, or began with: what was on its disk when it was powered on."""
+        self._held: dict[Life, dict[SegmentId, tuple[str, int, int]]] = {}
+        """What a life of a machine has loaded or is loading: deployment, first layer, end."""
         self._started: dict[tuple[Life, str], int] = {}
         """The generation requests last started with."""
         self._stands: dict[tuple[Life, str], tuple[Plan, int]] = {}
         """The target that stands in a machine's view, and since when by its clock."""
         self._views: dict[Life, View] = {}
         self._draining: set[Life] = set()
-        self._published: dict[str, dict[str, int]] = {}
 
     def check(self, machine: Machine, input: Input, effects: list[Effect]) -> None:
         """After one step of one node."""
         assert machine.node is not None
         life = (machine.index, machine.life)
+        if life not in self._held:
+            self._begin(machine, life)
         if isinstance(input, Operate) and isinstance(input.command, Drain):
             (self._draining.add if input.command.on else self._draining.discard)(life)
         before = self._views.get(life)
@@ -46,16 +51,42 @@ class IntentCheckers:
         for effect in effects:
             if isinstance(effect, Unload):
                 self._check_unload(machine, life, effect.segment)
-        self._check_memory(machine)
+        self._check_memory(machine, life, input, effects)
+
+    def _begin(self, machine: Machine, life: Life) -> None:
+        """A machine was powered on: what it knew in earlier lives is what its disk says."""
+        index = machine.index
+        self._generations = {key: value for key, value in self._generations.items() if key[0][0] != index}
+        self._started = {key: value for key, value in self._started.items() if key[0][0] != index}
+        self._stands = {key: value for key, value in self._stands.items() if key[0][0] != index}
+        self._views = {old: view for old, view in self._views.items() if old[0] != index}
+        self._held = {old: held for old, held in self._held.items() if old[0] != index}
+        self._draining = {old for old in self._draining if old[0] != index}
+        self._held[life] = {}
+        for path, data in sorted(machine.disk.items()):
+            if path.startswith("intent/"):
+                joined: Counter[object] = Counter()
+                for record in codec.decode_value(path, data).records:
+                    joined |= Counter(dict(record.vector))
+                self._generations[life, path.removeprefix("intent/")] = joined.total()
 
     # ------------------------------------------------------------ memory
 
-    def _check_memory(self, machine: Machine) -> None:
+    def _check_memory(self, machine: Machine, life: Life, input: Input, effects: list[Effect]) -> None:
+        """P1: layers that are here or on their way, each once, and what is promised beyond them."""
         assert machine.node is not None
+        held = self._held[life]
+        if isinstance(input, LoadFailed | Unloaded):
+            held.pop(input.segment, None)
+        loads = [effect for effect in effects if isinstance(effect, Load)]
+        for load in loads:
+            span = load.plan.segments[load.segment.index]
+            held[load.segment] = (load.plan.deployment, span.start, span.end)
         capacity = machine.shelf.capacity
         if capacity is None:
             return
-        taken = machine.node.intent.reserved_bytes()
+        layers = {(name, at) for name, start, end in held.values() for at in range(start, end)} if loads else ()
+        taken = max(machine.node.intent.reserved_bytes(), LAYER_BYTES * len(layers))
         if taken > capacity.memory_bytes:
             raise BrokenError("P1", machine, f"{taken} bytes reserved, loading and ready of {capacity.memory_bytes}")
         self.checked["P1"] += 1
@@ -68,10 +99,9 @@ class IntentCheckers:
             for plan in (served.plan, served.target):
                 if plan is not None:
                     self._check_cover(machine, plan)
-            kept = (machine.index, machine.older_disks, name)
-            if served.generation < self._generations.get(kept, 0):
+            if served.generation < self._generations.get((life, name), 0):
                 raise BrokenError("R4", machine, f"the generation of {name} fell to {served.generation}")
-            self._generations[kept] = served.generation
+            self._generations[life, name] = served.generation
             if served.plan is not None:
                 if served.plan.generation < self._started.get((life, name), 0):
                     raise BrokenError(

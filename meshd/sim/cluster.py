@@ -71,6 +71,8 @@ class Cluster:
         """Told whenever a fault really did something, by its name."""
         self.overheard: Callable[[int, int, bytes], None] | None = None
         """Sees every datagram (from, to, sealed) that arrives: what came once may be sent again by somebody in between."""
+        self.unchanged = 0
+        """How often somebody in between put something on the wire (M5)."""
         self.refused: list[str] = []
         """Datagrams the codec refused: none, unless a fault made them."""
         key = Random(f"{seed}/mesh key")

@@ -80,8 +80,6 @@ class Machine:
         """What its wall clock is wrong by."""
         self.clock_ppm = self._rng.randrange(-100, 101)
         self.disk_is_full = False
-        self.older_disks = 0
-        """How often its disk was put back, or lost: what it had known since, nobody can hold it to."""
         self._timers: dict[TimerId, tuple[int, int]] = {}
         """Which setting of it counts, and when it is due by this machine's clock."""
         self._timer_count = 0

@@ -100,6 +100,16 @@ class Network:
             return True
         return (source, to) not in self._cut and self._side.get(source, 0) == self._side.get(to, 0)
 
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """Who is on which side of a split; equal while nothing changes."""
+        return tuple(sorted(self._side.items()))
+
+    def unwell(self) -> tuple[object, ...]:
+        """What makes the network worse than lossy and late; empty where nothing does."""
+        weather = self.weather
+        burst = (weather.burst,) if weather.burst or weather.loss > 0.1 else ()
+        return (*sorted(self._cut), *sorted(self.host_loss), *sorted(self.slow), *burst)
+
     # ------------------------------------------------------------ datagrams
 
     def datagram(self, source: int, to: int, body: bytes, wire_bytes: int, arrive: Callable[[bytes], None]) -> None:

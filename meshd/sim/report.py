@@ -38,9 +38,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
         "requests": _requests(outcome.requests),
         "faults": {name: outcome.course.happened[name] for name in outcome.options.faults},
         "invariants": {
-            "checked": sum(outcome.checkers.checked.values())
-            + sum(outcome.intent_checkers.checked.values())
-            + outcome.requests.checked.total(),
+            "checked": outcome.checked().total(),
             "broken": outcome.broken,
         },
         "replay": outcome.options.command(),

@@ -24,6 +24,8 @@ EVERY_US = 50 * MS
 DISTURBED_US = 5 * MS
 """The calm is short: by less than this the slowest of the rest may exceed its slowest with no fault at all."""
 DEADLINE_US = 30_000 * MS
+ENDED_MAX = 100_000
+"""Remembered, to see that none is answered twice: of 64 deployments all of the last minute."""
 
 
 @dataclass(slots=True)
@@ -46,8 +48,8 @@ class Requests:
     running: bool = False
     _started: dict[RequestId, int] = field(default_factory=dict)
     _plans: dict[RequestId, dict[int, Digest]] = field(default_factory=dict)
-    _hops: dict[tuple[RequestId, int], dict[int, int]] = field(default_factory=dict)
-    """(request, attempt) → segment → the hop budget with which it was last carried."""
+    _hops: dict[RequestId, dict[tuple[int, int, int], int]] = field(default_factory=dict)
+    """Request → (machine, attempt, segment) → the hop budget with which it was computed there."""
     _held: dict[tuple[int, int], dict[SegmentId, None]] = field(default_factory=dict)
     """(machine, life) → what it loaded and has not unloaded."""
     _ended: dict[RequestId, None] = field(default_factory=dict)
@@ -67,6 +69,8 @@ class Requests:
         cluster = self.planes.cluster
         cluster.clock.after(EVERY_US, self._send, name, rng)
         self.sent += 1
+        if self.sent % 512 == 0:
+            self._orphans()
         able = [plane for _, plane in sorted(self.planes.of.items()) if _is_ready(plane, name)]
         if not able:
             self.failures["no node is ready"] += 1
@@ -78,11 +82,18 @@ class Requests:
 
     def stop(self) -> None:
         """Count those whose entry is gone; nobody else is left once the deadline has passed."""
+        self.running = False
+        self._orphans()
+
+    def _orphans(self) -> None:
+        """Requests whose entry is not there any more are nobody's to answer."""
         for id in list(self._started):
             plane = self.planes.of.get(self.planes.cluster.by_id[id.entry].index)
             if plane is None or plane.machine.boot != id.boot:
                 self.orphaned += 1
                 del self._started[id]
+                self._plans.pop(id, None)
+                self._hops.pop(id, None)
 
     @property
     def failed(self) -> int:
@@ -100,7 +111,10 @@ class Requests:
     def watch_node(self, machine: Machine, input: Input, effects: list[NodeEffect]) -> None:
         """What a machine holds, by what its loader said."""
         if isinstance(input, Loaded):
-            self._held.setdefault((machine.index, machine.life), {})[input.segment] = None
+            life = (machine.index, machine.life)
+            if life not in self._held:
+                self._held = {old: held for old, held in self._held.items() if old[0] != machine.index}
+            self._held.setdefault(life, {})[input.segment] = None
         elif isinstance(input, Unloaded):
             self._held.get((machine.index, machine.life), {}).pop(input.segment, None)
 
@@ -109,19 +123,21 @@ class Requests:
         match effect:
             case Compute(forward):
                 self._note_plan(plane, forward.request, forward.attempt, forward.plan)
+                if forward.request in self._started:
+                    at = (plane.machine.index, forward.attempt, forward.segment)
+                    self._hops.setdefault(forward.request, {})[at] = forward.hops_left
                 self.checked["E5"] += 1
                 if forward.segment_id not in self._held.get((plane.machine.index, plane.life), {}):
                     what = f"computes segment {forward.segment} of {forward.deployment}, which it does not hold"
                     raise BrokenError("E5", plane.machine, what)
             case Carry(_, forward):
                 self._note_plan(plane, forward.request, forward.attempt, forward.plan)
-                hops = self._hops.setdefault((forward.request, forward.attempt), {})
-                left = min([HOPS_MAX, *(h for segment, h in hops.items() if segment < forward.segment)])
+                before = (plane.machine.index, forward.attempt, forward.segment - 1)
+                left = self._hops.get(forward.request, {}).get(before, HOPS_MAX)
                 self.checked["E4"] += 1
                 if not 0 <= forward.hops_left < left:
                     what = f"request {forward.request.number} goes on with {forward.hops_left} hops left of {left}"
                     raise BrokenError("E4", plane.machine, what)
-                hops[forward.segment] = forward.hops_left
             case Finish(request, outcome, _):
                 self._finished(plane, request, outcome if isinstance(outcome, Answer) else None, payload)
                 if not isinstance(outcome, Answer):
@@ -136,6 +152,9 @@ class Requests:
         if request in self._ended:
             raise BrokenError("E6", plane.machine, f"request {request.number} is answered twice")
         self._ended[request] = None
+        self._hops.pop(request, None)
+        while len(self._ended) > ENDED_MAX:
+            del self._ended[next(iter(self._ended))]
         latency_us = self.planes.cluster.clock.now_us - self._started.pop(request)
         plans = self._plans.pop(request, {})
         if answer is None:

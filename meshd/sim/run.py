@@ -4,6 +4,7 @@ As TigerBeetle's VOPR: whatever the faults were, once they stop for a while ever
 dead everywhere (M6), and all know the same (M8).
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +13,8 @@ from meshd.core.view import State
 from meshd.errors import MisuseError
 from meshd.sim.checkers import BrokenError, Checkers
 from meshd.sim.checkers_intent import IntentCheckers
+from meshd.sim.checkers_placement import PlacementCheckers
+from meshd.sim.checkers_registry import RegistryCheckers
 from meshd.sim.cluster import Cluster
 from meshd.sim.faults import FAULTS, NEED_DEPLOYMENTS, Course
 from meshd.sim.meter import Meter
@@ -39,6 +42,8 @@ class Options:
     """Name → its number, 0 where it takes none."""
     profile: str = "default"
     deployments: int = 0
+    quiet_minutes: float = 0.0
+    """Of rest afterwards, in which nothing may be moved twice (P6)."""
     timers: Timers | None = None
     """Instead of a profile's: tests shorten what takes a day."""
 
@@ -55,6 +60,8 @@ class Options:
             raise MisuseError(f"a mesh of {self.nodes} nodes cannot be simulated; 2 to 10,000 can")
         if not 0 <= self.deployments <= DEPLOYMENTS_SIMULATED_MAX:
             raise MisuseError(f"{self.deployments} deployments; 0 to {DEPLOYMENTS_SIMULATED_MAX} can be simulated")
+        if not 0 <= self.quiet_minutes <= 7 * 24 * 60:
+            raise MisuseError(f"{self.quiet_minutes} quiet minutes is not between 0 and a week")
         if not 0 < self.minutes <= 7 * 24 * 60:
             raise MisuseError(f"{self.minutes} minutes is not between 0 and a week")
 
@@ -64,6 +71,7 @@ class Options:
         words = f"meshd sim --nodes {self.nodes} --minutes {self.minutes:g} --seed {self.seed}"
         words += f" --faults {faults}" if faults else ""
         words += f" --deployments {self.deployments}" if self.deployments else ""
+        words += f" --quiet {self.quiet_minutes:g}" if self.quiet_minutes else ""
         return words + (f" --profile {self.profile}" if self.profile != "default" else "")
 
 
@@ -78,6 +86,8 @@ class Outcome:
     course: Course
     workload: Workload
     intent_checkers: IntentCheckers
+    registry_checkers: RegistryCheckers
+    placement_checkers: PlacementCheckers
     requests: Requests
     broken: list[str] = field(default_factory=list)
     """Invariants that failed, in words; the first ends the run."""
@@ -85,6 +95,11 @@ class Outcome:
     missing: list[str] = field(default_factory=list)
     """Faults asked for that never happened."""
     idle_bytes_per_s: float = 0.0
+
+    def checked(self) -> Counter[str]:
+        """How often each invariant was looked at."""
+        rooms = (self.checkers, self.intent_checkers, self.registry_checkers, self.placement_checkers, self.requests)
+        return sum((room.checked for room in rooms), Counter({"M5": self.cluster.unchanged}))
 
 
 def run(options: Options) -> Outcome:
@@ -102,12 +117,16 @@ def run(options: Options) -> Outcome:
     cluster.on_crash = crashed
     meter.start()
     workload, intent_checkers = Workload(cluster, options.deployments), IntentCheckers()
+    registry, placement = RegistryCheckers(), PlacementCheckers(cluster)
     requests = Requests(planes, workload.names)
     if options.deployments:
         workload.prepare()
-        cluster.watchers += [intent_checkers.check, requests.watch_node, planes.watch]
+        cluster.watchers += [intent_checkers.check, registry.check, placement.check, requests.watch_node, planes.watch]
+        placement.start()
         planes.watchers.append(requests.watch)
-    outcome = Outcome(options, cluster, meter, checkers, Course(cluster, 0), workload, intent_checkers, requests)
+    outcome = Outcome(
+        options, cluster, meter, checkers, Course(cluster, 0), workload, intent_checkers, registry, placement, requests
+    )
     try:
         _phases(options, outcome)
     except BrokenError as error:
@@ -154,28 +173,31 @@ def _phases(options: Options, outcome: Outcome) -> None:
     _within(outcome, "M8", lambda: len(cluster.digests()) == 1, SETTLE_US, "digests differ")
     if options.deployments:
         _at_rest(outcome)
+        cluster.run_for(int(options.quiet_minutes * MINUTE))
     _burial(options, outcome)
 
 
 def _at_rest(outcome: Outcome) -> None:
-    """P5, P7, E3: everything asked for is served with its copies, and all agree by what plan and whom."""
+    """R5, P7, P5, E3: everything asked for is served with its copies, and all agree by what plan and whom."""
     cluster, workload = outcome.cluster, outcome.workload
     try:
-        cluster.run_until(lambda: not workload.wanting(), REST_US, every_us=100_000)
+        cluster.run_until(lambda: workload.wanting() is None, REST_US, every_us=100_000)
     except TimeoutError:
-        raise BrokenError("P5", cluster.up[0], f"{workload.wanting()}, {REST_US // S} s after the last fault") from None
-    outcome.checkers.checked["P5"] += 1
+        invariant, why = workload.wanting() or ("P5", "it came to rest too late")
+        raise BrokenError(invariant, cluster.up[0], f"{why}, {REST_US // S} s after the last fault") from None
+    outcome.checkers.checked.update(("R5", "P7", "P5", "E3"))
 
 
 def _burial(options: Options, outcome: Outcome) -> None:
     """M6: one more is switched off, for good."""
-    cluster = outcome.cluster
+    cluster, timers = outcome.cluster, outcome.cluster.timers
     victim = cluster.up[options.seed % len(cluster.up)]
     cluster.crash(victim.index)
-    _within(
-        outcome, "M6", lambda: all(cluster.sees(m, victim) is State.DEAD for m in cluster.up),
-        4 * outcome.cluster.timers.suspicion_max_factor * 10 * S, f"node {victim.index} is off and not dead everywhere",
-    )  # fmt: skip
+    # The longest suspicion there is, twice (the first accuser may itself be unwell), after a slow probe.
+    longest_us = timers.suspicion_min_periods * timers.suspicion_max_factor * timers.probe_period_us
+    within_us = 2 * longest_us * max(1, len(str(options.nodes))) + 20 * timers.probe_period_us
+    words = f"node {victim.index} is off and not dead everywhere"
+    _within(outcome, "M6", lambda: all(cluster.sees(m, victim) is State.DEAD for m in cluster.up), within_us, words)
 
 
 def _within(outcome: Outcome, invariant: str, done: object, within_us: int, what: str) -> None:

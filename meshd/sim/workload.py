@@ -89,33 +89,40 @@ class Workload:
                     found.append(machine.node_id)
         return found
 
-    def wanting(self) -> str:
-        """What keeps the deployments from rest (P5, P7, E3); empty if all nodes agree and each segment has its copies."""
+    def wanting(self) -> tuple[str, str] | None:
+        """What keeps the deployments from rest: the invariant, and why; None if all agree and each segment has its copies."""
         for name in self.names:
-            views = [(machine, self.served(machine, name)) for machine in self.cluster.up]
-            for machine, view in views:
-                if view is None:
-                    return f"node {machine.index} does not know {name}"
-                if view.plan is None:
-                    return f"node {machine.index} has no plan that serves {name}: {view.problem or 'no reason given'}"
-                if view.target != view.plan:
-                    return f"node {machine.index} serves {name} by another plan than its target"
-            first = views[0][1]
-            assert first is not None
-            assert first.plan is not None
-            for machine, view in views[1:]:
-                assert view is not None
-                if (view.record, view.generation) != (first.record, first.generation):
-                    return f"nodes {views[0][0].index} and {machine.index} have different records of {name}"
-                if view.plan != first.plan:
-                    return f"nodes {views[0][0].index} and {machine.index} serve {name} by different plans"
-                if [nodes[0] for nodes in view.candidates] != [nodes[0] for nodes in first.candidates]:
-                    return f"nodes {views[0][0].index} and {machine.index} see different owners of {name}"
-            copies = min(first.policy.replicas, len(self.cluster.up))
-            for index in range(len(first.plan.segments)):
-                if len(self.holders(name, index, first.plan.plan_digest)) < copies:
-                    return f"segment {index} of {name} has fewer than {copies} copies"
-        return ""
+            if (why := self._wanting(name)) is not None:
+                return why
+        return None
+
+    def _wanting(self, name: str) -> tuple[str, str] | None:
+        views = [(machine.index, self.served(machine, name)) for machine in self.cluster.up]
+        known = [(index, view) for index, view in views if view is not None]
+        if len(known) < len(views):
+            index = next(index for index, view in views if view is None)
+            return "R5", f"node {index} does not know {name}"
+        at, first = known[0]
+        for index, view in known[1:]:
+            if (view.record, view.generation) != (first.record, first.generation):
+                return "R5", f"nodes {at} and {index} have different records of {name}"
+        for index, view in known[1:]:
+            if view.target != first.target:
+                return "P7", f"nodes {at} and {index} have different targets for {name}"
+        for index, view in known:
+            if view.plan is None:
+                return "P5", f"node {index} has no plan that serves {name}: {view.problem or 'no reason given'}"
+            if view.target != view.plan:
+                return "P5", f"node {index} serves {name} by another plan than its target"
+        assert first.plan is not None
+        copies = min(first.policy.replicas, len(self.cluster.up))
+        for index in range(len(first.plan.segments)):
+            if len(self.holders(name, index, first.plan.plan_digest)) < copies:
+                return "P5", f"segment {index} of {name} has fewer than {copies} copies"
+        for index, view in known[1:]:
+            if [nodes[0] for nodes in view.candidates] != [nodes[0] for nodes in first.candidates]:
+                return "E3", f"nodes {at} and {index} see different owners of {name}"
+        return None
 
 
 REST_US = 200 * S

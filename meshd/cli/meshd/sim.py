@@ -20,11 +20,20 @@ from meshd.errors import Exit, MisuseError
     help="What goes wrong, e.g. crash,loss=0.1,split. crash: one a minute.",
 )
 @click.option("--deployments", type=int, default=0, show_default=True, help="Models to place and keep served, 0 to 64.")
+@click.option("--quiet", type=float, default=0.0, help="Virtual minutes of rest afterwards: nothing may move twice.")
 @click.option("--profile", default="default", show_default=True, help="Timers: default, fast, lowpower, ...")
 @click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @click.pass_context
 def command(
-    ctx: click.Context, nodes: int, minutes: float, seed: int, faults: str, profile: str, deployments: int, output: str
+    ctx: click.Context,
+    nodes: int,
+    minutes: float,
+    seed: int,
+    faults: str,
+    profile: str,
+    deployments: int,
+    quiet: float,
+    output: str,
 ) -> None:
     """Simulate a mesh and report how it detects, heals and what it sends.
 
@@ -34,7 +43,7 @@ def command(
     from meshd.sim.report import document
     from meshd.sim.run import Options, run, shrink
 
-    options = Options(nodes, minutes, seed, dict(_parsed(faults)), profile, deployments)
+    options = Options(nodes, minutes, seed, dict(_parsed(faults)), profile, deployments, quiet)
     outcome = run(options)
     report = document(outcome)
     click.echo(json.dumps(report, indent=2) if output == "json" else "\n".join(_lines(report)))

@@ -4,9 +4,11 @@ from random import Random
 
 from meshd.config import MINUTE, MS, S
 from meshd.core.events import Effect, Input, SendLink
+from meshd.core.ids import Digest
 from meshd.core.intent_messages import Award
 from meshd.sim.faults.course import Course
 from meshd.sim.machine import Machine
+from meshd.wire import codec
 
 
 def crash(course: Course, value: float) -> None:
@@ -47,7 +49,6 @@ def old_disk(course: Course, value: float) -> None:
             if machine.up and machine.disk != disk and len(course.cluster.up) > 1:
                 course.down(machine.index, 1 * S)
                 machine.disk = disk
-                machine.older_disks += 1
                 course.count("old_disk")
 
         course.cluster.clock.after(first_us + second_us, again)
@@ -60,19 +61,29 @@ def no_disk(course: Course, value: float) -> None:
 
     def strike(rng: Random) -> None:
         machine = course.one(rng)
-        if machine is None or not machine.disk:
+        if machine is None or not machine.disk or not _kept_elsewhere(course, machine):
             return
         course.down(machine.index, rng.randrange(1 * S, 20 * S))
         machine.disk = {}
-        machine.older_disks += 1
         lost, machine.shelf.models = machine.shelf.models, set()
         for model in sorted(lost):
-            # The last copy of a model is pushed again: what is lost with all its copies no mesh can bring back.
+            # The last copy of a model is pushed again.
             if not any(model in other.shelf.models for other in course.cluster.machines):
                 machine.shelf.models.add(model)
         course.count("no_disk")
 
     course.every("no_disk", 40 * S, strike)
+
+
+def _kept_elsewhere(course: Course, machine: Machine) -> bool:
+    """Whether another disk has all its records: what is lost with all its copies no mesh can bring back."""
+    others = [_records(other) for other in course.cluster.machines if other is not machine]
+    return _records(machine) <= set().union(*others)
+
+
+def _records(machine: Machine) -> set[Digest]:
+    kept = (codec.decode_value(key, data) for key, data in machine.disk.items() if key.startswith("intent/"))
+    return {record.digest for intent in kept for record in intent.records}
 
 
 def flap(course: Course, value: float) -> None:
