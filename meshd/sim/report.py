@@ -2,14 +2,15 @@
 
 from typing import Any
 
-from meshd.sim.meter import ms, quantile
+from meshd.config import MS
+from meshd.sim.meter import quantile
 from meshd.sim.requests import Requests
 from meshd.sim.run import Outcome
 
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """The report. Times in milliseconds; null where nothing was measured."""
-    meter, cluster = outcome.meter, outcome.cluster
+    meter, cluster, watch = outcome.meter, outcome.cluster, outcome.stopwatch
     nodes = outcome.options.nodes
     per_node = [count / nodes for count in meter.bytes_by_second] or [0.0]
     hours = meter.node_us / 3.6e9
@@ -34,7 +35,10 @@ def document(outcome: Outcome) -> dict[str, Any]:
             "peak": round(max(per_node), 1),
         },
         "view_sizes": len(meter.sizes),
+        "rumour_ticks": _quantiles(watch.rumour_us, cluster.timers.gossip_period_us),
         "heal_ms": _quantiles(meter.heal_us),
+        "reelect_ms": _quantiles(watch.reelect_us),
+        "plan_ms": _quantiles(watch.plan_us),
         "requests": _requests(outcome.requests),
         "faults": {name: outcome.course.happened[name] for name in outcome.options.faults},
         "invariants": {
@@ -57,5 +61,9 @@ def _requests(requests: Requests) -> dict[str, Any]:
     }
 
 
-def _quantiles(values: list[int]) -> dict[str, float | int | None]:
-    return {"count": len(values), "p50": ms(quantile(values, 0.5)), "p99": ms(quantile(values, 0.99))}
+def _quantiles(values: list[int], unit_us: int = MS) -> dict[str, float | int | None]:
+    def shown(share: float) -> float | None:
+        value = quantile(values, share)
+        return None if value is None else round(value / unit_us, 1)
+
+    return {"count": len(values), "p50": shown(0.5), "p99": shown(0.99)}

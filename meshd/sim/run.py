@@ -20,11 +20,14 @@ from meshd.sim.faults import FAULTS, NEED_DEPLOYMENTS, Course
 from meshd.sim.meter import Meter
 from meshd.sim.plane import Planes
 from meshd.sim.requests import Requests
+from meshd.sim.stopwatch import Stopwatch
 from meshd.sim.workload import REST_US, Workload
 
 DEPLOYMENTS_SIMULATED_MAX = 64
 CALM_US = 60 * S
 """After the faults: by then nobody live is suspect anywhere (M7)."""
+YOUNG_US, IDLE_US = 15 * S, 15 * S
+"""A young mesh syncs more often; what an idle one sends is measured after that, over one round of anti-entropy."""
 TRAFFIC_CALM_US = 10 * S
 """Before the faults requests run this long undisturbed: what faults add is measured from that."""
 SETTLE_US = 60 * S
@@ -82,6 +85,7 @@ class Outcome:
     options: Options
     cluster: Cluster
     meter: Meter
+    stopwatch: Stopwatch
     checkers: Checkers
     course: Course
     workload: Workload
@@ -106,12 +110,19 @@ def run(options: Options) -> Outcome:
     """Simulate; never raises for what the mesh does wrong."""
     cluster = Cluster(options.seed, options.nodes, timers=options.timers or PROFILES[options.profile])
     checkers, meter = Checkers(), Meter(cluster)
-    cluster.watchers += [checkers.check, meter.watch]
-    cluster.network.on_split, cluster.network.on_heal = meter.split, meter.healed
+    stopwatch = Stopwatch(cluster)
+    cluster.watchers += [checkers.check, meter.watch, stopwatch.watch]
+
+    def split() -> None:
+        meter.split()
+        stopwatch.split()
+
+    cluster.network.on_split, cluster.network.on_heal = split, meter.healed
     planes = Planes(cluster)
 
     def crashed(index: int) -> None:
         meter.crashed(index)
+        stopwatch.crashed(index)
         planes.crashed(index)
 
     cluster.on_crash = crashed
@@ -125,7 +136,17 @@ def run(options: Options) -> Outcome:
         placement.start()
         planes.watchers.append(requests.watch)
     outcome = Outcome(
-        options, cluster, meter, checkers, Course(cluster, 0), workload, intent_checkers, registry, placement, requests
+        options,
+        cluster,
+        meter,
+        stopwatch,
+        checkers,
+        Course(cluster, 0),
+        workload,
+        intent_checkers,
+        registry,
+        placement,
+        requests,
     )
     try:
         _phases(options, outcome)
@@ -139,10 +160,11 @@ def _phases(options: Options, outcome: Outcome) -> None:
     cluster = outcome.cluster
     cluster.start()
     _within(outcome, "M7", cluster.agreed, 30 * S + options.nodes * 50_000, "the mesh does not come together")
-    cluster.run_for(10 * S)
+    outcome.stopwatch.running = True
+    cluster.run_for(YOUNG_US)
     before = cluster.network.sent_bytes
-    cluster.run_for(10 * S)
-    outcome.idle_bytes_per_s = (cluster.network.sent_bytes - before) / 10 / options.nodes
+    cluster.run_for(IDLE_US)
+    outcome.idle_bytes_per_s = (cluster.network.sent_bytes - before) / (IDLE_US / S) / options.nodes
 
     if options.deployments:
         outcome.workload.deploy()

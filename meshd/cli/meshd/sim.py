@@ -73,11 +73,20 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for name, words in (
         ("suspect_ms", "first SUSPECT after a crash"),
         ("dead_all_ms", "DEAD everywhere after a crash"),
+        ("rumour_ticks", "a rumour known to all"),
         ("heal_ms", "whole again after the network was"),
+        ("reelect_ms", "no route first to a dead owner"),
+        ("plan_ms", "a plan agreed"),
     ):
-        times = report[name]
+        times, unit = report[name], name.rpartition("_")[2]
         if times["count"]:
-            yield f"{words:<36} p50 {times['p50']:>9} ms   p99 {times['p99']:>9} ms   of {times['count']}"
+            yield f"{words:<36} p50 {times['p50']:>9} {unit:<5}   p99 {times['p99']:>9} {unit:<5}   of {times['count']}"
+    requests = report["requests"]
+    if requests["sent"]:
+        added = requests["added_ms"]
+        words = f"{requests['failed']} failed, {requests['wrong']} wrong, {added['count']} disturbed"
+        words += f" (p50 {added['p50']} ms, p99 {added['p99']} ms more)" if added["count"] else ""
+        yield f"{'requests':<36} {requests['sent']} sent: {words}"
     bound = report["false_dead_an_hour_max"]
     yield f"{'false DEAD':<36} {report['false_dead']} in {report['node_hours']} node-hours (under {bound} an hour)"
     sent = report["bytes_per_s"]
