@@ -13,7 +13,7 @@ from meshd.core.plan import Plan
 from meshd.core.view import Hold, Member, Served, State, View
 from meshd.sim.checkers import BrokenError
 from meshd.sim.machine import Machine
-from meshd.sim.workload import LAYER_BYTES
+from meshd.sim.workload import LAYER_BYTES, LAYERS
 from meshd.wire import codec
 
 Life = tuple[int, int]
@@ -115,7 +115,8 @@ class IntentCheckers:
 
     def _check_cover(self, machine: Machine, plan: Plan) -> None:
         ends = [0, *(span.end for span in plan.segments)]
-        if [span.start for span in plan.segments] != ends[:-1] or any(s.end <= s.start for s in plan.segments):
+        ahead = all(span.start < span.end for span in plan.segments)
+        if [span.start for span in plan.segments] != ends[:-1] or not ahead or ends[-1] != LAYERS:
             raise BrokenError("P3", machine, f"plan {plan.epoch} of {plan.deployment} does not cover its layers once")
 
     def _check_merge(self, machine: Machine, old: Served, served: Served) -> None:

@@ -35,13 +35,14 @@ class Stopwatch:
     reelect_us: list[int] = field(default_factory=list)
     """From an owner's crash to when nobody's list has it first."""
     plan_us: list[int] = field(default_factory=list)
-    """From a deploy, or from when a planner saw that something is missing, to the plan; loading apart."""
+    """From a deploy, or from when a planner took up what is missing, to the plan; loading apart."""
     _news: dict[NodeId, _News] = field(default_factory=dict)
     _known: dict[NodeId, Order] = field(default_factory=dict)
     """The latest of each member that is, or was, followed."""
     _owners: dict[int, int] = field(default_factory=dict)
     """Machine that was an owner → when it crashed."""
     _asked_us: dict[str, int] = field(default_factory=dict)
+    _begun_us: dict[tuple[int, str], int] = field(default_factory=dict)
 
     def watch(self, machine: Machine, input: Input, effects: list[Effect]) -> None:
         """After one step of one node."""
@@ -52,18 +53,12 @@ class Stopwatch:
             self._asked_us.setdefault(input.command.name, now_us)
         for effect in effects:
             match effect:
-                case Report("plan.begun", name, detail) if detail["reason"] in {
-                    "unplanned",
-                    "lost",
-                    "short",
-                    "draining",
-                }:
-                    self._asked_us.setdefault(name, now_us)
-                case Report("plan.agreed", name):
-                    asked_us = self._asked_us.pop(name, None)
-                    self.plan_us += [] if asked_us is None else [now_us - asked_us]
-                case Report("plan.impossible", name):
-                    self._asked_us.pop(name, None)
+                case Report("plan.begun", name):
+                    self._begun_us[machine.index, name] = now_us
+                case Report("plan.agreed", name, detail):
+                    begun_us = self._begun_us.pop((machine.index, name), now_us)
+                    asked_us = self._asked_us.pop(name, begun_us)
+                    self.plan_us.append(now_us - (asked_us if detail["reason"] == "unplanned" else begun_us))
                 case Publish() if self.running:
                     self._look_at_news(machine)
                     self._look_at_owners()

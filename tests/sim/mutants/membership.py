@@ -189,7 +189,7 @@ BRIEF = replace(Timers(), tombstone_dead_us=12 * S, tombstone_left_us=12 * S)
 
 MUTANTS = {
     "a hearer raises the incarnation": Mutant("M1", _hearer_raises, Options(4, 1, faults=FAULTY)),
-    "alive beats suspect": Mutant("M2", _alive_beats_suspect, Options(4, 1, faults=FAULTY)),
+    "alive beats suspect": Mutant("M2", _alive_beats_suspect, Options(4, 1, faults=FAULTY), seed=1),
     "the accused believes it": Mutant("M3", _believes_its_accuser, Options(4, 1, faults=FAULTY)),
     "news never tires": Mutant("M4", _never_tires, Options(4, 1, faults={"crash": 2.0})),
     "any boot is trusted": Mutant("M5", _trusts_any_boot, Options(4, 2, faults={"crash": 6.0, "replay": 0.0})),
@@ -197,13 +197,15 @@ MUTANTS = {
     "nobody refutes": Mutant("M7", _never_refutes, Options(4, 1, faults=FAULTY)),
     "the dead are not called": Mutant("M7", _never_calls_the_dead, Options(4, 2, faults={"split": 0.0})),
     "nothing is mended": Mutant("M8", _never_syncs, Options(4, 1, faults={"split": 0.0})),
-    "strangers pile up": Mutant("M9", _strangers_pile_up, Options(3, 1, faults={"strangers": 0.0})),
+    "strangers pile up": Mutant("M9", _strangers_pile_up, Options(3, 1, faults={"strangers": 0.0}), seed=2),
     "versions stand still": Mutant("C1", _forgets_to_count, Options(3, 0.5, faults={"busy": 0.0})),
     "gaps are taken": Mutant("C2", _takes_gaps, Options(4, 1, faults={"loss": 0.4, "busy": 0.0}, timers=TERSE)),
-    "parts are shown": Mutant("C2", _shows_parts, Options(6, 0.5, faults={"crash": 3.0, "busy": 0.0}, deployments=2)),
+    "parts are shown": Mutant(
+        "C2", _shows_parts, Options(6, 0.5, faults={"crash": 3.0, "busy": 0.0}, deployments=2), 1
+    ),
     "old facts are taken": Mutant("C3", _takes_old_facts, Options(4, 1, faults={"busy": 0.0, "delay": 0.0})),
     "ghosts return": Mutant(
-        "C4", _mourns_strangers, Options(5, 4, faults={"gone": 0.0, "crash": 2.0, "busy": 0.0}, timers=BRIEF)
+        "C4", _mourns_strangers, Options(5, 4, faults={"gone": 0.0, "crash": 2.0, "busy": 0.0}, timers=BRIEF), 1
     ),
     "facts talk all the time": Mutant("C5", _talks_all_the_time, Options(3, 0.5, faults={"busy": 0.0})),
 }

@@ -34,8 +34,8 @@ def _keeps_the_last_only(patch: Patch) -> None:
     patch.setattr(Plans, "merge", alone)
 
 
-def _forgets_the_end(patch: Patch) -> None:
-    """Plans lack their last segment, and nobody looks."""
+def _forgets_the_start(patch: Patch) -> None:
+    """Plans lack their first segment, and nobody looks."""
     drafted = Run._drafted
 
     def short(self: Run, solution: Solution, epoch: int) -> Plan:
@@ -85,19 +85,20 @@ def _always_cuts(patch: Patch) -> None:
 
 
 CALM = Options(5, 0.2, deployments=2)
-ROUGH = Options(6, 2, faults={"crash": 4.0, "gone": 0.0}, deployments=2)
+ROUGH = Options(5, 1, faults={"crash": 6.0, "gone": 0.0}, deployments=1)
 RESTLESS = replace(Timers(), optimise_after_us=5 * S)
+MANY = Options(4, 0.3, faults={"deploys": 12.0}, deployments=1)
 MUTANTS = {
     "memory is endless": Mutant("P1", _memory_is_endless, CALM),
-    "only the last plan is kept": Mutant("P2", _keeps_the_last_only, ROUGH),
-    "plans lack their end": Mutant("P3", _forgets_the_end, CALM),
+    "only the last plan is kept": Mutant("P2", _keeps_the_last_only, ROUGH, seed=3),
+    "plans lack their start": Mutant("P3", _forgets_the_start, MANY),
     "what is not listed goes at once": Mutant("P4", _unloads_at_once, ROUGH),
     "nobody plans": Mutant("P5", _nobody_plans, CALM),
     "every move is worth it": Mutant(
         "P6", _never_satisfied, Options(4, 0.1, deployments=1, quiet_minutes=2, timers=RESTLESS)
     ),
     "the first plan is the target": Mutant(
-        "P7", _first_come, Options(6, 1, faults={"split": 0.0, "crash": 4.0}, deployments=2)
+        "P7", _first_come, Options(4, 0.5, faults={"split": 0.0, "crash": 4.0}, deployments=1), seed=1
     ),
     "a model is always cut": Mutant("P8", _always_cuts, CALM),
 }

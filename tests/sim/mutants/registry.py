@@ -55,11 +55,12 @@ def _keeps_it_to_itself(patch: Patch) -> None:
     patch.setattr(telling, "heard", lambda *arguments: [])
 
 
-BUSY = Options(5, 1, faults={"deploys": 12.0, "clock_jump": 0.0}, deployments=1)
+BUSY = Options(4, 0.6, faults={"deploys": 12.0, "clock_jump": 0.0}, deployments=1)
+APART = Options(4, 0.6, faults={"deploys": 20.0, "clock_jump": 0.0, "three_ways": 0.0}, deployments=1)
 MUTANTS = {
     "the last record heard counts": Mutant("R1", _the_last_heard_counts, BUSY),
     "clocks decide": Mutant("R2", _clocks_decide, BUSY),
     "anything is signed": Mutant("R3", _anything_is_signed, Options(4, 0.5, faults={"forged": 0.0}, deployments=1)),
-    "the generation is one record's": Mutant("R4", _counts_one_record, BUSY),
+    "the generation is one record's": Mutant("R4", _counts_one_record, APART),
     "records are told to nobody": Mutant("R5", _keeps_it_to_itself, Options(4, 0.1, deployments=1)),
 }
