@@ -123,7 +123,7 @@ CALM = Options(5, 0.2, deployments=1)
 MUTANTS = {
     "any plan will do": Mutant("E1", _any_plan_will_do, CALM),
     "requests go back a generation": Mutant(
-        "E2", _goes_back, Options(5, 1, faults={"deploys": 12.0, "crash": 12.0}, deployments=1)
+        "E2", _goes_back, Options(5, 1, faults={"deploys": 12.0, "crash": 12.0}, deployments=1), seed=2
     ),
     "everybody prefers itself": Mutant("E3", _prefers_itself, CALM),
     "hops cost nothing": Mutant("E4", _hops_cost_nothing, CALM),

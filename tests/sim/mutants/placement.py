@@ -90,7 +90,7 @@ RESTLESS = replace(Timers(), optimise_after_us=5 * S)
 MANY = Options(4, 0.3, faults={"deploys": 12.0}, deployments=1)
 MUTANTS = {
     "memory is endless": Mutant("P1", _memory_is_endless, CALM),
-    "only the last plan is kept": Mutant("P2", _keeps_the_last_only, ROUGH, seed=3),
+    "only the last plan is kept": Mutant("P2", _keeps_the_last_only, MANY),
     "plans lack their start": Mutant("P3", _forgets_the_start, MANY),
     "what is not listed goes at once": Mutant("P4", _unloads_at_once, ROUGH),
     "nobody plans": Mutant("P5", _nobody_plans, CALM),
