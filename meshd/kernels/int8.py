@@ -28,8 +28,10 @@ from meshd.kernels.simd import (
     rint,
     scatter_rows,
     splat,
+    store,
     store_first,
     store_rows,
+    sub,
 )  # fmt: skip
 from meshd.kernels.strips import PLACE, fill_octets, fill_pads
 
@@ -112,13 +114,18 @@ def int8_layer(rows: int, lanes: int) -> Any:
                     value = mul(value, load(lanes, scale, o))
                 value = add(value, load(lanes, bias, o))
                 if w.residual == BYTES:
-                    nought = np.float32(w.residual_zero)
+                    nought, worth = splat(1, lanes, np.float32(w.residual_zero)), splat(1, lanes, added_step)
                     for r in range(rows):
                         start = (m + r) * add_from.words
                         if w.window:
                             start = image * add_from.size + at(sources, m + r)
-                        for c in range(n):
-                            scratch[r * lanes + c] = (np.float32(added[start + o + c]) - nought) * added_step
+                        small = (
+                            load(lanes, added, start + o)
+                            if n == lanes
+                            else load_first(1, lanes, added, start + o, 0, n)
+                        )
+                        steps = convert(np.float32(0), convert(np.int32(0), small))
+                        store(scratch, r * lanes, mul(sub(steps, nought), worth))
                     value = add(value, load_rows(rows, lanes, scratch, 0, lanes))
                 elif w.residual == FLOATS:
                     if w.window:
@@ -141,11 +148,11 @@ def int8_layer(rows: int, lanes: int) -> Any:
                     quotient = maximum(quotient, splat(1, lanes, np.float32(-w.zero)))
                     quotient = minimum(quotient, splat(1, lanes, np.float32(255 - w.zero)))
                     whole = add(convert(np.int32(0), quotient), splat(1, lanes, np.int32(w.zero)))
-                    small = convert(np.uint8(0), whole)
+                    octet = convert(np.uint8(0), whole)
                     if w.window:
-                        scatter_rows(octets, load_rows(rows, 1, targets, p, 1), image * to.size + o, n, small)
+                        scatter_rows(octets, load_rows(rows, 1, targets, p, 1), image * to.size + o, n, octet)
                     else:
-                        store_first(octets, m * to.words + o, to.words, n, small)
+                        store_first(octets, m * to.words + o, to.words, n, octet)
                         if o + lanes >= w.outputs:
                             for r in range(rows):
                                 start = (m + r) * to.words
