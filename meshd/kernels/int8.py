@@ -19,6 +19,7 @@ from meshd.kernels.simd import (
     convert,
     div,
     dot_octets,
+    gather_rows,
     load,
     load_first,
     load_rows,
@@ -47,9 +48,11 @@ class Work(NamedTuple):
     """The numbers of one int8 layer."""
 
     window: int
+    depthwise: int
+    """Whether an output sees one channel, its own: lanes run along channels of the input too."""
     positions: int
     words: int
-    """Groups of four bytes a window sees."""
+    """Groups of four bytes a window sees; of a depthwise one, bytes of each output."""
     outputs: int
     panels: int
     panels_a_group: int
@@ -97,7 +100,7 @@ def int8_layer(rows: int, lanes: int) -> Any:
                     fill_pads(out, image * to.size, w.outputs, to, fill, 0)
                 else:
                     fill_octets(octets, image * to.size, to, w.bottom, w.zero)
-            shift = image * w.x_size + panel // w.panels_a_group * w.group_octets
+            shift = image * w.x_size + (o if w.depthwise else panel // w.panels_a_group * w.group_octets)
             for group in range(span * SPAN, min((span + 1) * SPAN, groups)):
                 # The last group is moved back: what two groups compute is the same bits.
                 m = min(group * rows, positions - rows)
@@ -107,8 +110,13 @@ def int8_layer(rows: int, lanes: int) -> Any:
                     shift = m * w.x_stride
                 acc = add(splat(rows, lanes, np.int32(0)), load(lanes, base, o))
                 f = panel * w.words * lanes
-                for k in range(w.words):
-                    acc = dot_octets(acc, x, begin, shift + at(offset, k), load(lanes, filters, f + k * lanes))
+                if w.depthwise:
+                    for k in range(w.words):
+                        one = convert(np.int32(0), gather_rows(lanes, x, begin, shift + at(offset, k)))
+                        acc = add(acc, mul(one, load(lanes, filters, f + k * lanes)))
+                else:
+                    for k in range(w.words):
+                        acc = dot_octets(acc, x, begin, shift + at(offset, k), load(lanes, filters, f + k * lanes))
                 value = convert(np.float32(0), acc)
                 if w.scaled:
                     value = mul(value, load(lanes, scale, o))

@@ -1,6 +1,6 @@
 """Int8 convolutions and products packed for `int8`: weights side by side in fours, bases that take zero points out."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,10 @@ class Int8Layer(Kernel):
         words: list[NDArray[Any]] = []
         offset: list[NDArray[Any]] = []
         rest = whole
+        self._depthwise = self.window is not None and is_depthwise(self.weight, groups)
+        if self._depthwise:
+            words, offset, rest = [whole[:, :, 0].astype("<i4").reshape(panels, lanes, taps)], [tap], whole[:0]
+            self.input_layout = source = replace(source, slack=max(source.slack, lanes))
         while not words or rest.any():
             part = np.clip(rest, -128, 127).astype(np.int8)
             word = part.view("<i4").reshape(panels, lanes, taps * fours)
@@ -60,7 +64,7 @@ class Int8Layer(Kernel):
             words.append(word[:, :, kept])
             offset.append(places[kept])
             rest = rest - part
-        self._offset = np.concatenate(offset)
+        self._offset = np.concatenate(offset).astype(np.int32)
         self._filters = np.ascontiguousarray(np.concatenate(words, 2).transpose(0, 2, 1), np.int32).ravel()
         padded = np.zeros((2, panels * lanes), np.float32)
         padded[0] = 1
@@ -98,7 +102,8 @@ class Int8Layer(Kernel):
         if window:
             self._targets, self._sources = window.targets(to), window.targets(residual)
         self._work = Work(
-            window=int(window is not None), positions=positions, words=len(self._offset), outputs=to.channels,
+            window=int(window is not None), depthwise=int(self._depthwise), positions=positions, words=len(self._offset),
+            outputs=to.channels,
             panels=self._panels, panels_a_group=self._panels_a_group, group_octets=self._group_octets,
             x_size=source.size, x_stride=source.stride, mode=mode,
             scaled=int(self.tail.scale is not None), residual=BYTES if from_octets else FLOATS if self.tail.residual else NONE,
@@ -137,7 +142,12 @@ class Int8Layer(Kernel):
         )  # fmt: skip
 
 
+def is_depthwise(weight: NDArray[Any], groups: int) -> bool:
+    """Whether each output sees one channel, its own."""
+    return groups > 1 and weight.shape[:2] == (groups, 1)
+
+
 def fits(weight: NDArray[np.int8] | NDArray[np.int16], groups: int) -> bool:
-    """Whether `Int8Layer` takes this grouping: whole fours of inputs and whole panels of outputs in each group."""
+    """Whether `Int8Layer` takes this grouping: depthwise, or whole fours of inputs and whole panels of outputs in each group."""
     outputs, inner = weight.shape[:2]
-    return groups == 1 or (inner % 4 == 0 and outputs // groups % int8_tile()[1] == 0)
+    return groups == 1 or is_depthwise(weight, groups) or (inner % 4 == 0 and outputs // groups % int8_tile()[1] == 0)

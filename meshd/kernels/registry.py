@@ -205,8 +205,9 @@ def convolution_int8(
     Returns
     -------
     Kernel
-        `output_layout` is `Planes`; `write_to(Octets(...))` makes it quantise. NB where groups do not hold whole fours of inputs
-        and whole tiles of outputs (depthwise), a float kernel is returned: its `input_layout` and `output_layout` are `Planes`.
+        `output_layout` is `Planes`; `write_to(Octets(...))` makes it quantise. NB where groups are neither depthwise nor hold
+        whole fours of inputs and whole tiles of outputs, a float kernel is returned: its `input_layout` and `output_layout` are
+        `Planes`.
 
     Raises
     ------
@@ -245,11 +246,12 @@ def convolution_int8(
     added = (residual or plain) if tail.residual else None
     if compiled():
         from meshd.kernels import convolution as convolutions
-        from meshd.kernels.int8_layer import Int8Layer
+        from meshd.kernels.int8_layer import Int8Layer, is_depthwise
 
         window = convolutions.Window(height, width, (kh, kw), strides, pads, dilations, groups)
+        kind = "depthwise" if is_depthwise(weight, groups) else "conv"
         return Int8Layer(
-            f"int8.conv{kh}x{kw}", "int8", read, plain, added, numeric="exact", macs=weight.size * oh * ow,
+            f"int8.{kind}{kh}x{kw}", "int8", read, plain, added, numeric="exact", macs=weight.size * oh * ow,
             weight=weight, window=window, tail=tail,
         )  # fmt: skip
 

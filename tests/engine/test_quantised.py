@@ -157,7 +157,7 @@ CASES: dict[str, tuple[Callable[[], Net], dict[str, int]]] = {
     "nine bits": (lambda: chain("uint8", 200, "asymmetric"), {"int8": 3}),
     "fused residual": (lambda: residual(True), {"int8": 4}),
     "residual of bytes": (lambda: residual(False), {"int8": 4}),
-    "mobile": (mobile, {"dense": 1, "int8": 3}),
+    "mobile": (mobile, {"int8": 4}),
     "line": (line, {"int8": 2}),
     "rows": (rows, {"int8": 2}),
     "sparse": (sparse, {"sparse": 1}),

@@ -19,6 +19,8 @@ SHAPES = [
     (70, 130, (1, 1), (1, 5), (1, 1), (0, 0, 0, 0), (1, 1), 1),
     (5, 3, (5, 4), (11, 9), (2, 2), (2, 2, 2, 2), (1, 2), 1),
     (128, 8, (3, 3), (5, 6), (1, 2), (1, 0, 1, 1), (1, 1), 2),
+    (33, 1, (3, 3), (5, 6), (1, 1), (1, 1, 1, 1), (1, 1), 33),
+    (64, 1, (5, 5), (9, 7), (2, 2), (2, 2, 2, 2), (1, 1), 64),
 ]
 
 
@@ -99,13 +101,13 @@ def test_quantising_and_back_follows_onnx(either: str) -> None:
             np.testing.assert_array_equal(run(registry.convert(octets, planes), expected, pieces=2), expected)
 
 
-def test_depthwise_int8_is_served_by_a_float_kernel() -> None:
+def test_narrow_groups_are_served_by_a_float_kernel() -> None:
     rng = np.random.default_rng(1)
     source = Octets(6, 8, 8, pitch=8, scale=0.1)
-    weight = rng.integers(-128, 128, (6, 1, 3, 3)).astype(np.int8)
-    kernel = registry.convolution_int8(weight, source, groups=6, tail=Tail(np.full(6, 0.1 * 0.01, np.float32)))
+    weight = rng.integers(-128, 128, (6, 2, 3, 3)).astype(np.int8)
+    kernel = registry.convolution_int8(weight, source, groups=3, tail=Tail(np.full(6, 0.1 * 0.01, np.float32)))
     images = _quantised(rng, (1, 6, 8, 8), source)[1]
-    expected = reference.convolution(images, weight.astype(np.float32) * np.float32(0.01), groups=6)
+    expected = reference.convolution(images, weight.astype(np.float32) * np.float32(0.01), groups=3)
     np.testing.assert_allclose(run(kernel, images), expected, rtol=1e-4, atol=1e-4)
 
 
