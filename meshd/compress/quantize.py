@@ -1,9 +1,9 @@
 """int8 after training: weights per output channel, activations static, written as standard QDQ ONNX.
 
-A QuantizeLinear and a DequantizeLinear stand behind each tensor that a quantised layer reads, and behind what only moves
-values on the way there (pooling by maximum, reshaping), with the same scale, so that a runtime may stay in integers. Weights
-are int8 behind a DequantizeLinear, biases int32 in steps of input times weight. Any runtime that knows no integers computes the
-same model in floats.
+A QuantizeLinear and a DequantizeLinear stand behind each tensor that a quantised layer reads or that is added to its output,
+and behind what only moves values on the way there (pooling by maximum, reshaping), with the same scale, so that a runtime may
+stay in integers. Weights are int8 behind a DequantizeLinear, biases int32 in steps of input times weight. Any runtime that
+knows no integers computes the same model in floats.
 
 Each bias takes over what rounding shifts on average (Nagel et al. 2019, section 4.2).
 """
