@@ -4,6 +4,7 @@ One has a tenth of a core and says so of itself, one half the memory. All find e
 back to rest between faults: everybody alive, every segment with its copies.
 """
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -138,6 +139,13 @@ class Five:
             asked = [node for node in part.candidates if node in ready]
             listed.append([hosts[node] for node in (*asked, *(n for n in ready if n not in asked))])
         return listed
+
+    def metrics(self, host: int) -> str:
+        """What it tells Prometheus."""
+        port = int(self.daemons[host].address("metrics").rpartition(":")[2])
+        with self.relay.inside(host), socket.create_connection(("127.0.0.1", port), 5) as caller:
+            caller.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            return b"".join(iter(lambda: caller.recv(65_536), b"")).decode()
 
     # ------------------------------------------------------------ rest
 
