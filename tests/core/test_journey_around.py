@@ -209,3 +209,12 @@ def test_a_lan_that_becomes_a_slow_radio_link_refuses_nobody(monkeypatch: pytest
     took = _steadily(world, 8)
     assert max(took) <= 2 * (4 * 100 + 15) * MS
     assert sorted(took)[len(took) * 9 // 10] <= (4 * 100 + 15) * MS
+
+
+def test_who_was_passed_over_is_not_cleared_by_what_others_answered() -> None:
+    """The last owner is the first segment's standby: hedges name it first there, and the entry passes it over."""
+    world = World([["a", "b"], ["c", "a"], ["b", "a"]])
+    for pair in (("b", "e"), ("e", "b")):
+        world.at(2 * S, lambda pair=pair: world.unheard.update({pair: None}))  # type: ignore[misc]
+    took = _steadily(world, 12)
+    assert len([t for t in took if t > 40 * MS]) <= 40

@@ -270,6 +270,11 @@ class Carrier:
         direct = entry == self._me or self._peers.is_up(entry) or not self._peers.is_up(previous)
         return entry if direct else previous
 
+    def first_hop(self, request: RequestId, attempt: int) -> NodeId | None:
+        """Who acknowledged the first leg; None where nobody did, or it was computed here."""
+        memory = self._memories.get(Leg(request, attempt, 0))
+        return memory.next if memory is not None else None
+
     def relay(self, leg: Leg, peer: NodeId) -> NodeId | None:
         """Whom to pass a frame on to that is another entry's; None if nothing of that request went through here."""
         for segment in range(leg.segment, -1, -1):

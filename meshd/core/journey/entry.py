@@ -169,7 +169,7 @@ class Entry:
             self._counts["rescued"] += 1
         self._counts["answered"] += 1
         attempt.over = True
-        known.mutes.answered(attempt.firsts(self._me))
+        known.mutes.answered(attempt.takers(peer, self._carrier.first_hop(request.id, attempt.number)))
         return self._finish(request, answer)
 
     def failed(self, peer: NodeId, failed: Failed, now_us: int) -> list[Effect]:

@@ -50,6 +50,16 @@ class Attempt:
         """Whom else it asks first, of all its segments."""
         return [candidates[0] for candidates in self.route.segments if candidates[0] != me]
 
+    def takers(self, peer: NodeId, first_hop: NodeId | None) -> list[NodeId]:
+        """Who had a part in its answer, as far as the entry knows: `peer` brought it, `first_hop` acknowledged it.
+
+        Of the hops between, the first choice is taken to be the one. Of the ends it is known, and matters: one whose link to
+        the entry is cut is passed over there, and would be cleared by what others answered.
+        """
+        middle = [candidates[0] for candidates in self.route.segments[1:-1]]
+        last = self.route.segments[-1]
+        return [peer if peer in last else last[0], *middle, *([first_hop] if first_hop else [])]
+
     def seats(self) -> dict[tuple[int, NodeId], None]:
         """(segment, node) of whom it asks first."""
         return {(index, candidates[0]): None for index, candidates in enumerate(self.route.segments)}
