@@ -104,12 +104,13 @@ def need(
     shortage = stands.shortage
     if any(not nodes for _, nodes in shortage):
         return Need("lost", 0, shortage)
-    if not shortage or (fresh and shortage == settled):
+    if fresh and shortage == settled:
         return None
     listed = {node for span in stands.plan.segments for node in span.succession}
     if any(member.node in listed and mesh.drains(member) for member in mesh.live):
+        # Though there are copies enough, some may be unlisted, left from an older plan: nobody lets go by leaning on those.
         return Need("draining", 0, shortage)
-    return Need("short", timers.replace_after_us, shortage)
+    return Need("short", timers.replace_after_us, shortage) if shortage else None
 
 
 def silent_sites(stands: Standing, record: Record, mesh: Mesh) -> dict[NodeId, Site]:
