@@ -6,7 +6,7 @@ from meshd.config import S
 from meshd.core.ids import NodeId
 from meshd.core.intent_messages import Offer
 from meshd.core.journey.frames import Code, Failure, Reason
-from meshd.core.journey.route import Route, find_route
+from meshd.core.journey.route import Doubts, Route, find_route
 from meshd.core.journey.split import parts
 from meshd.core.placement import Problem, Site, Solution, solve
 from meshd.core.plan import Policy
@@ -77,18 +77,18 @@ def test_the_entry_computes_the_first_segment_itself_whoever_owns_it() -> None:
 def test_an_entry_without_the_first_segment_refuses_and_says_whom_to_ask() -> None:
     world = World([["a", "b"], ["c"]], policy=KEEP)
     view = world.hosts[world.entry].views[0]
-    route = find_route(view, "m", 0, {})
+    route = find_route(view, "m")
     assert isinstance(route, Failure)
     assert (route.code, route.reason) == (Code.UNAVAILABLE, Reason.INPUT_STAYS)
     assert "ask a, b" in route.message
-    assert isinstance(find_route(world.hosts[NodeId("a")].views[0], "m", 0, {}), Route)
+    assert isinstance(find_route(world.hosts[NodeId("a")].views[0], "m"), Route)
 
 
 def test_no_blame_and_no_turn_sends_an_input_elsewhere() -> None:
     world = World([["a", "e"], ["c"]], policy=KEEP)
     view = world.hosts[world.entry].views[0]
     for turn in range(3):
-        route = find_route(view, "m", 0, {world.entry: 2}, turn)
+        route = find_route(view, "m", 0, Doubts(gone={world.entry: None}), turn)
         assert isinstance(route, Route)
         assert route.segments[0] == (world.entry,)
     assert parts(view, "m", 64) == (64,)
