@@ -145,12 +145,16 @@ def _binary() -> tuple[str, Segment, Graph]:
 
 
 def _int8() -> tuple[str, Segment, Graph]:
-    net = _Net((1, 32, 28, 28), "uint8")
-    one, zero = np.array(0.02, np.float32), np.array(0, np.uint8)
-    weight = np.clip(_normal(32, 32, 3, 3) * 40, -127, 127).astype(np.int8)
-    scale, zero_w = np.full(32, 0.01, np.float32), np.zeros(32, np.int8)
-    names = tuple(net.weight(a) for a in (one, zero, weight, scale, zero_w, one * 4, zero))
-    net.add("QLinearConv", names, **WINDOW)
+    """A quantised layer as the importer leaves it: bytes in and out, real values between, which no kernel makes."""
+    net = _Net((1, 128, 28, 28), "uint8")
+    step, zero = net.weight(np.array(0.02, np.float32)), net.weight(np.array(128, np.uint8))
+    whole = np.clip(_normal(128, 128, 3, 3) * 40, -127, 127).astype(np.int8)
+    net.add("DequantizeLinear", (step, zero), axis=1)
+    image, net.last = net.last, net.weight(whole)
+    net.add("DequantizeLinear", (net.weight(np.full(128, 0.01, np.float32)),), axis=0)
+    weight, net.last = net.last, image
+    net.add("Conv", (weight,), **WINDOW)
+    net.add("QuantizeLinear", (step, zero), axis=1, to="uint8")
     return "int8", *net.segment()
 
 

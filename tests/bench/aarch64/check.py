@@ -79,7 +79,7 @@ def look() -> None:
     """The inner loops must use the vector unit: counts of bits and fused multiply-adds."""
     from meshd.kernels import binary, planes, tiles
 
-    code = "\n".join(binary.binary_layer(tiles.binary_rows()).inspect_asm().values())
+    code = "\n".join(binary.binary_layer(tiles.binary_rows(), False).inspect_asm().values())
     tile = tiles.plane_tiles()[1]
     more = "\n".join(planes.block_convolution(tile.rows, tile.lanes, tile.narrow, "float32").inspect_asm().values())
     if platform.machine() == "aarch64":
