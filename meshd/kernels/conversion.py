@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from meshd.kernels.jit import F4, INT, U1, U8, jit, late, numba
+from meshd.kernels.jit import F4, I8, INT, U1, U8, jit, late, numba, to_fixed_tuple
 from meshd.kernels.kernel import Flat, Kernel
 from meshd.kernels.layout import Bits, Layout, OctetPlanes, Octets, Planes
 from meshd.kernels.octets import converter
@@ -37,6 +37,8 @@ from meshd.kernels.simd import (
 )  # fmt: skip
 from meshd.kernels.strips import (
     PLACE,
+    PLACE_FIELDS,
+    Place,
     clear_pads,
     copy_run,
     fill_octets,
@@ -69,9 +71,11 @@ def deal_plane(x, source, out, target, come, to):
         source += come.pitch
 
 
-@late(F4, F4, numba.types.float32, PLACE, PLACE, INT, INT)
-def copy_planes(x, out, fill, come, to, first, last):
-    """Channels `[first, last)` of all images' channels."""
+@late(F4, F4, numba.types.float32, I8, INT, INT)
+def copy_planes(x, out, fill, numbers, first, last):
+    """Channels `[first, last)` of all images' channels. `numbers`: the places it comes from and goes to."""
+    come = Place(*to_fixed_tuple(numbers, PLACE_FIELDS))
+    to = Place(*to_fixed_tuple(numbers[PLACE_FIELDS:], PLACE_FIELDS))
     flat = come.plane == to.plane == come.height * come.width and come.sh * come.sw * to.sh * to.sw == 1
     for tile in range(first, last):
         image, c = tile // to.channels, tile % to.channels
@@ -258,7 +262,7 @@ class Conversion(Kernel):
             return *converter(source, target), False
         if isinstance(target, Planes):
             if isinstance(source, Planes):
-                return copy_planes(), (target.fill, come, to), False
+                return copy_planes(), (target.fill, np.array([*come, *to], np.int64)), False
             if isinstance(source, Octets):
                 return dequantise(), (target.fill, source.scale, come, to, source.zero), True
             return unpack_bits(), (target.fill, come, to), True

@@ -193,8 +193,7 @@ class PlaneConvolution(Kernel):
         inside[:positions] = np.where(np.arange(positions) % source.pitch < width, -1, 0)
         self._inside = inside
         self._fill = to.fill if isinstance(to, Planes) else 0.0
-        self._to, self._added = place(to), place(added)
-        self._work = Work(
+        work = Work(
             tiles=self._positions_tiles, wide=wide, positions=positions, width=width, pitch=source.pitch,
             outputs=to.channels, blocks=len(self.start) - 1, chunk=self._chunk, chunks=self._chunks, x_size=source.size,
             mode=mode, residual=adds, scaled=int(self.tail.scale is not None),
@@ -202,6 +201,7 @@ class PlaneConvolution(Kernel):
             clips=(self.tail.low > -np.inf) + 2 * (self.tail.high < np.inf), masked=int(width < source.pitch),
             out_bottom=to.bottom if isinstance(to, Bits) else 0,
         )  # fmt: skip
+        self._numbers = np.array([*work, *place(to), *place(added)], np.int64)
         self._convolve: Any = block_convolution(self.tile.rows, self.tile.lanes, self.tile.narrow, self.storage)
 
     def tiles(self, rows: int) -> int:
@@ -214,8 +214,8 @@ class PlaneConvolution(Kernel):
         added = _NO_FLOATS if residual is None else residual
         self._convolve(
             x, floats, words, added, scratch, self.start, self.offset, self.value, self._scale, self._bias,
-            self._bend.a, self._bend.b, self.tail.low, self.tail.high, self._fill, self._inside, self._work, self._to,
-            self._added, first, last,
+            self._bend.a, self._bend.b, self.tail.low, self.tail.high, self._fill, self._inside, self._numbers,
+            first, last,
         )  # fmt: skip
 
 

@@ -21,6 +21,8 @@ import numba  # noqa: E402 - it reads its settings when first imported, and a ca
 if FOLDER is not None:
     numba.config.CACHE_DIR = str(FOLDER)
 
+from numba.np.unsafe.ndarray import to_fixed_tuple  # noqa: E402 - after its settings, as above
+
 F4 = numba.types.float32[::1]
 I4 = numba.types.int32[::1]
 I8 = numba.types.int64[::1]
@@ -66,4 +68,19 @@ def record(kind: type) -> Any:
     return numba.types.NamedUniTuple(INT, len(kind._fields), kind)  # type: ignore[attr-defined]
 
 
-__all__ = ["F4", "FLOAT", "FOLDER", "I4", "I8", "INT", "U1", "U8", "VALUES", "jit", "late", "numba", "record"]
+__all__ = [
+    "F4",
+    "FLOAT",
+    "FOLDER",
+    "I4",
+    "I8",
+    "INT",
+    "U1",
+    "U8",
+    "VALUES",
+    "jit",
+    "late",
+    "numba",
+    "record",
+    "to_fixed_tuple",
+]

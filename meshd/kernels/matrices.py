@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, record
+from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, record, to_fixed_tuple
 from meshd.kernels.simd import (
     add,
     at,
@@ -49,6 +49,7 @@ class Work(NamedTuple):
 
 
 WORK = record(Work)
+WORK_FIELDS = len(Work._fields)
 
 
 @cache
@@ -56,9 +57,10 @@ def dense_product(rows: int, lanes: int, panel: int, storage: str) -> Any:
     """The kernel for `rows` rows and `lanes` outputs at once, of panels of `panel` outputs."""
     parts = panel // lanes
 
-    @jit(F4, F4, U8, F4, VALUES[storage], F4, F4, FLOAT, FLOAT, WORK, INT, INT, INT)
-    def multiply(x, out, words, residual, value, scale, bias, low, high, w, n_rows, first, last):
+    @jit(F4, F4, U8, F4, VALUES[storage], F4, F4, FLOAT, FLOAT, I8, INT, INT, INT)
+    def multiply(x, out, words, residual, value, scale, bias, low, high, numbers, n_rows, first, last):
         """Tiles `[first, last)` of parts of panels x groups of rows; n_rows >= rows."""
+        w = Work(*to_fixed_tuple(numbers, WORK_FIELDS))
         groups = (n_rows + rows - 1) // rows
         for tile in range(first, last):
             part = tile // groups
@@ -93,9 +95,12 @@ def dense_product(rows: int, lanes: int, panel: int, storage: str) -> Any:
 def sparse_product(rows: int, lanes: int, storage: str) -> Any:
     """The kernel for `rows` rows at once and blocks of `lanes` outputs that share their positions."""
 
-    @jit(F4, F4, U8, F4, F4, I8, I4, VALUES[storage], F4, F4, FLOAT, FLOAT, WORK, INT, INT, INT)
-    def multiply(x, out, words, residual, scratch, start, index, value, scale, bias, low, high, w, n_rows, first, last):
+    @jit(F4, F4, U8, F4, F4, I8, I4, VALUES[storage], F4, F4, FLOAT, FLOAT, I8, INT, INT, INT)
+    def multiply(
+        x, out, words, residual, scratch, start, index, value, scale, bias, low, high, numbers, n_rows, first, last
+    ):
         """Tiles `[first, last)` of spans of 64 outputs x groups of rows; n_rows >= rows. scratch: rows x 64 floats."""
+        w = Work(*to_fixed_tuple(numbers, WORK_FIELDS))
         groups = (n_rows + rows - 1) // rows
         zero = splat(rows, lanes, np.float32(0))
         for tile in range(first, last):

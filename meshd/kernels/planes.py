@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, numba, record
+from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, numba, record, to_fixed_tuple
 from meshd.kernels.simd import (
     add,
     at,
@@ -32,7 +32,17 @@ from meshd.kernels.simd import (
     splat,
     store_rows,
 )  # fmt: skip
-from meshd.kernels.strips import PLACE, clear_pads, fill_pads, get_strip, pack_strip, put_strip, row_start
+from meshd.kernels.strips import (
+    PLACE,
+    PLACE_FIELDS,
+    Place,
+    clear_pads,
+    fill_pads,
+    get_strip,
+    pack_strip,
+    put_strip,
+    row_start,
+)
 
 GROUP = 64
 """Outputs that leave together: those of one word of bits."""
@@ -73,6 +83,7 @@ class Work(NamedTuple):
 
 
 WORK = record(Work)
+WORK_FIELDS = len(Work._fields)
 
 
 @jit(F4, F4, INT, INT, INT, INT, INT, WORK, PLACE, INT, inner=True)
@@ -147,13 +158,16 @@ def block_convolution(rows: int, lanes: int, narrow: int, storage: str) -> Any:
     step = GROUP // rows
 
     @jit(
-        F4, F4, U8, F4, F4, I8, I4, VALUES[storage], F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, I4, WORK, PLACE, PLACE, INT, INT
+        F4, F4, U8, F4, F4, I8, I4, VALUES[storage], F4, F4, FLOAT, FLOAT, FLOAT, FLOAT, FLOAT, I4, I8, INT, INT
     )  # fmt: skip
     def convolve(
         x, out, bits, residual, scratch, start, offset, value, scale, bias, bend_a, bend_b, low, high, fill,
-        inside, w, to, come, first, last,
+        inside, numbers, first, last,
     ):  # fmt: skip
         """Tiles `[first, last)` of images x chunks of outputs x positions. scratch: 2 x 64 x lanes floats."""
+        w = Work(*to_fixed_tuple(numbers, WORK_FIELDS))
+        to = Place(*to_fixed_tuple(numbers[WORK_FIELDS:], PLACE_FIELDS))
+        come = Place(*to_fixed_tuple(numbers[WORK_FIELDS + PLACE_FIELDS :], PLACE_FIELDS))
         for tile in range(first, last):
             p = tile % w.tiles
             chunk = tile // w.tiles % w.chunks

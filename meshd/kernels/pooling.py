@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, INT, U8, jit, late, numba, record
+from meshd.kernels.jit import F4, I8, INT, U8, jit, late, numba, record, to_fixed_tuple
 from meshd.kernels.kernel import Flat, Kernel
-from meshd.kernels.layout import Bits, Planes
+from meshd.kernels.layout import Bits, Layout, Planes
 from meshd.kernels.simd import (
     add,
     gather,
@@ -25,7 +25,17 @@ from meshd.kernels.simd import (
     store,
     store_first,
 )  # fmt: skip
-from meshd.kernels.strips import PLACE, clear_pads, copy_run, fill_pads, place, row_start, scatter_run
+from meshd.kernels.strips import (
+    PLACE,
+    PLACE_FIELDS,
+    Place,
+    clear_pads,
+    copy_run,
+    fill_pads,
+    place,
+    row_start,
+    scatter_run,
+)
 
 
 class Pooling(NamedTuple):
@@ -44,6 +54,7 @@ class Pooling(NamedTuple):
 
 
 POOLING = record(Pooling)
+POOLING_FIELDS = len(Pooling._fields)
 
 
 @cache
@@ -51,12 +62,15 @@ def pool_planes(average: bool, step: int) -> Any:
     """The kernel for max or average and a horizontal stride of 1 or 2; 0 for any other."""
     least = np.float32(0) if average else np.float32(-np.inf)
 
-    @jit(F4, F4, F4, numba.types.float32, POOLING, PLACE, PLACE, INT, INT)
-    def pool(x, out, scratch, fill, w, come, to, first, last):
+    @jit(F4, F4, F4, numba.types.float32, I8, INT, INT)
+    def pool(x, out, scratch, fill, numbers, first, last):
         """Channels `[first, last)` of all images' channels.
 
         First down the columns of a window's rows, into a line with pads; then along it. scratch: the line, and a row.
         """
+        w = Pooling(*to_fixed_tuple(numbers, POOLING_FIELDS))
+        come = Place(*to_fixed_tuple(numbers[POOLING_FIELDS:], PLACE_FIELDS))
+        to = Place(*to_fixed_tuple(numbers[POOLING_FIELDS + PLACE_FIELDS :], PLACE_FIELDS))
         line = w.left + (to.width + 16) * w.sw + w.kw * w.dw + come.width + 32
         nothing = splat(1, 16, least)
         for tile in range(first, last):
@@ -141,6 +155,16 @@ class Pool(Kernel):
         self.scratch_size = line + to.width + 32
         if isinstance(to, Planes):
             self._pool = pool_planes(self.average, w.sw if w.sw in {1, 2} else 0)
+        self._plan()
+
+    def write_to(self, output: Layout, residual: Layout | None = None) -> None:
+        """See `Kernel.write_to`."""
+        super().write_to(output, residual)
+        self._plan()
+
+    def _plan(self) -> None:
+        come, to = self.input_layout, self.output_layout
+        self._numbers = np.array([*self.pooling, *place(come), *place(to)], np.int64)
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: images times channels, of bits images times rows."""
@@ -151,7 +175,7 @@ class Pool(Kernel):
         """See `Kernel.run`."""
         come, to = self.input_layout, self.output_layout
         if isinstance(to, Planes):
-            self._pool(x, out, scratch, to.fill, self.pooling, place(come), place(to), first, last)
+            self._pool(x, out, scratch, to.fill, self._numbers, first, last)
         else:
             assert isinstance(to, Bits)
             pool_bits()(x, out, self.pooling._replace(bottom=to.bottom), place(come), place(to), first, last)

@@ -76,7 +76,7 @@ class DenseProduct(Product):
             )
             for rows, lanes in ((1, PANEL), (self._rows, self._lanes))
         )
-        self._works = (self._work(0), self._work(edge))
+        self._works = (np.array(self._work(0), np.int64), np.array(self._work(edge), np.int64))
 
     def _cut(self, rows: int) -> tuple[int, int]:
         """Tiles in wide panels, and in all."""
@@ -125,7 +125,7 @@ class SparseProduct(Product):
         self.resident_bytes += self.start.nbytes + self.index.nbytes + self.value.nbytes
         self._spans = (len(self.start) - 1) * self.lanes // SPAN
         self._one, self._many = (sparse_product(rows, self.lanes, self.storage) for rows in (1, self._rows))
-        self._numbers = self._work(0)
+        self._numbers = np.array(self._work(0), np.int64)
 
     def tiles(self, rows: int) -> int:
         """See `Kernel.tiles`: spans of 64 outputs times groups of rows."""
