@@ -9,7 +9,7 @@ import pytest
 from meshd.errors import MisuseError
 from meshd.kernels import reference, registry
 from meshd.kernels.kernel import Bend, Tail
-from meshd.kernels.layout import Bits, Octets, Planes
+from meshd.kernels.layout import Bits, Planes
 from tests.kernels.driving import run, signs
 
 pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
@@ -124,5 +124,3 @@ def test_a_bend_where_no_kernel_has_one_is_refused() -> None:
         registry.product(weight, tail=tail)
     with pytest.raises(MisuseError, match=r"tail\.bend"):
         registry.convolution(weight[:, :, None, None], 3, 3, tail=tail, signs=True)
-    with pytest.raises(MisuseError, match=r"tail\.bend"):
-        registry.product_int8(weight.astype(np.int8), Octets(4), tail=tail)
