@@ -27,6 +27,14 @@ class Bidder:
     def __init__(self, me: NodeId, shelf: Shelf, timers: Timers) -> None:
         self._me, self._shelf, self._timers = me, shelf, timers
         self.offers: dict[tuple[NodeId, int], Offer] = {}
+        self.refused = 0
+        """Awards of what was never offered."""
+
+    @staticmethod
+    def is_of(offer: Offer, award: Award) -> bool:
+        """Whether what is awarded is what was offered: the same deployment, each of its layers once."""
+        plan = award.plan
+        return plan.deployment == offer.deployment and plan.is_whole() and plan.segments[-1].end == len(offer.layers)
 
     def offered(self, source: NodeId, offer: Offer, capacity: Capacity, on_disk: bool, now_us: int) -> Bid | Decline:
         """Answer an offer."""
@@ -58,7 +66,8 @@ class Bidder:
         """
         offer = self.offers.get((source, award.number))
         name = award.plan.deployment
-        if offer is None or offer.deployment != name or award.plan.segments[-1].end != len(offer.layers):
+        if offer is None or not self.is_of(offer, award):
+            self.refused += 1
             return Reject(award.number, "no such offer")
         before = self._shelf.reserved.get(name)
         if (

@@ -132,6 +132,12 @@ class Intent:
         """For the View; the same object while nothing in it changed."""
         return self._served
 
+    @property
+    def refused(self) -> int:
+        """Records, plans, bids and awards that were refused."""
+        ledger = self._ledger
+        return ledger.refused + ledger.registry.refused + ledger.bidder.refused
+
     def sizes(self) -> Iterable[tuple[str, int, int]]:
         """(table, entries, limit)."""
         ledger = self._ledger

@@ -46,6 +46,8 @@ class Ledger:
     """Persists of records made here: their deployments are told when they come back."""
     inquired: dict[tuple[NodeId, Digest], tuple[int, int]] = field(default_factory=dict)
     """(holder, plan digest nobody told of) → when to ask again, and after how long then."""
+    refused: int = 0
+    """What came by link and changed nothing, because it may not or nobody asked for it."""
     _next_token: int = 0
 
     def token(self) -> Token:

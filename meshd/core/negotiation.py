@@ -113,10 +113,10 @@ class Run:
             self._left_out.setdefault(self.me, own.reason)
         return effects
 
-    def answered(self, source: NodeId, message: Bid | Decline | Accept | Reject) -> None:
-        """A bid, or what became of an award. One of another round is ignored."""
+    def answered(self, source: NodeId, message: Bid | Decline | Accept | Reject) -> bool:
+        """A bid, or what became of an award. False for one that nobody waits for: of another round, or of other layers."""
         if message.number != self.number or source not in self._waiting:
-            return
+            return False
         match self.phase, message:
             case Phase.BIDDING, Bid() if len(message.layer_us) == len(self.brief.record.layers):
                 member = self._members[source]
@@ -130,8 +130,9 @@ class Run:
             case Phase.AWARDING, Reject(_, reason):
                 self._left_out[source] = reason
             case _:
-                return
+                return False
         del self._waiting[source]
+        return True
 
     def unreachable(self, peer: NodeId) -> bool:
         """The link to `peer` is down: it will not answer this round. True if it was waited for."""

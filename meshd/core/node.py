@@ -183,6 +183,11 @@ class Node:
         """Who this node is now: boot, incarnation."""
         return self._context
 
+    @property
+    def refused(self) -> int:
+        """Messages, or parts of them, that were refused and changed nothing."""
+        return self.reception.refused + self.intent.refused
+
     def sizes(self) -> Iterable[tuple[str, int, int]]:
         """(table, entries, limit) of all that outsiders can make grow: invariant M9 and the metrics."""
         yield ("members", len(self.members.records), MEMBERS_MAX)

@@ -8,6 +8,7 @@ import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
 
+from meshd.config import SEGMENTS_MAX, SUCCESSION_MAX
 from meshd.core.ids import Digest, NodeId
 
 
@@ -100,6 +101,15 @@ class Plan:
         object.__setattr__(
             self, "record", _digest("record", content, rest, [s.succession for s in self.segments], self.load_us)
         )
+
+    def is_whole(self) -> bool:
+        """Whether its segments follow each other from layer 0 (P3) and no node is named twice for one, within the limits."""
+        spans = self.segments
+        if not 1 <= len(spans) <= SEGMENTS_MAX or any(span.end <= span.start for span in spans):
+            return False
+        if [span.start for span in spans] != [0, *(span.end for span in spans[:-1])]:
+            return False
+        return all(len(set(span.succession)) == len(span.succession) <= SUCCESSION_MAX for span in spans)
 
     @property
     def order(self) -> tuple[int, Digest, int, int, NodeId, Digest]:

@@ -153,9 +153,9 @@ class Planning:
     def answered(self, source: NodeId, message: Bid | Decline | Accept | Reject, now_us: int) -> list[Effect]:
         """An answer to one of this node's offers or awards."""
         for name, run in self._runs():
-            if run.number == message.number:
-                run.answered(source, message)
+            if run.number == message.number and run.answered(source, message):
                 return self._after(name, run, run.proceed(self._ledger.token(), now_us), now_us)
+        self._ledger.refused += 1
         return []
 
     def link_down(self, peer: NodeId, now_us: int) -> list[Effect]:

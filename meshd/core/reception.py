@@ -210,11 +210,14 @@ class Reception:
             self._on_intent(source, intent)
 
     def _hear_facts(self, source: NodeId, address: Address | None, delta: FactsDelta) -> None:
-        node = delta.node
+        node, known = delta.node, self._facts.of(delta.node)
         record = self._members.get(node)
-        if node == self._context.me or record is None:
+        if node == self._context.me:
+            # Others pass on what this node said; what it never said is not to be had from them.
+            self.refused += (delta.boot, delta.reaches) > (known.boot, known.version)
             return
-        known = self._facts.of(node)
+        if record is None:
+            return
         match self._facts.merge(delta, self._context.now_us):
             case Merged.NEWS:
                 if known.boot != delta.boot:

@@ -72,6 +72,8 @@ class Registry:
     def __init__(self, verify: Verify) -> None:
         self._verify = verify
         self._heads: dict[str, tuple[Record, ...]] = {}
+        self.refused = 0
+        """Records whose signature did not hold, or for whose name there was no room."""
 
     def names(self) -> list[str]:
         """Every name ever deployed, sorted."""
@@ -99,9 +101,9 @@ class Registry:
         heads = self.heads(record.name)
         if any(record.digest == head.digest or _dominates(head, record) for head in heads):
             return False
-        if not heads and len(self._heads) >= DEPLOYMENTS_MAX:
-            return False
-        if not self._verify(record.key, record.signed, record.signature):
+        full = not heads and len(self._heads) >= DEPLOYMENTS_MAX
+        if full or not self._verify(record.key, record.signed, record.signature):
+            self.refused += 1
             return False
         kept = [head for head in heads if not _dominates(record, head)]
         kept = sorted([*kept, record], key=lambda r: (r.clock_us, r.digest), reverse=True)

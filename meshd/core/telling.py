@@ -73,14 +73,18 @@ def told(ledger: Ledger, source: NodeId, tell: IntentTell, now_us: int) -> list[
         return []
     changed, effects = False, list[Effect]()
     for record in tell.records:
-        if record.name == name and not misshapen(record):
+        if record.name != name or misshapen(record):
+            ledger.refused += 1
+        else:
             changed |= ledger.registry.merge(record)
     record_now = ledger.record(name)
     if record_now is None:
         return [Report("intent.refused", name, {"from": source, "reason": "no record whose signature holds"})]
     matter = ledger.matter(name)
     for plan in tell.plans:
-        if plausible(plan, name, record_now) and matter.plans.merge(plan):
+        if not plausible(plan, name, record_now):
+            ledger.refused += 1
+        elif matter.plans.merge(plan):
             changed = True
             effects.append(Report("plan.heard", name, {"epoch": plan.epoch, "planner": plan.planner, "from": source}))
     # What this node advertised is all here, or was refused: it is not asked for again.
@@ -97,18 +101,11 @@ def told(ledger: Ledger, source: NodeId, tell: IntentTell, now_us: int) -> list[
 
 def plausible(plan: Plan, name: str, record: Record) -> bool:
     """Whether a plan may be taken in: of this deployment, covering every layer once (P3), within the limits."""
-    spans = plan.segments
-    if plan.deployment != name or not 1 <= len(spans) <= SEGMENTS_MAX:
-        return False
-    if [span.start for span in spans] != [0, *(span.end for span in spans[:-1])]:
-        return False
-    if any(span.end <= span.start or len(span.succession) > SUCCESSION_MAX for span in spans):
-        return False
-    if any(len(set(span.succession)) != len(span.succession) for span in spans):
+    if plan.deployment != name or not plan.is_whole():
         return False
     if plan.deployment_record == record.digest:
-        return plan.model == record.model and spans[-1].end == len(record.layers)
-    return spans[-1].end <= LAYERS_MAX
+        return plan.model == record.model and plan.segments[-1].end == len(record.layers)
+    return plan.segments[-1].end <= LAYERS_MAX
 
 
 def misshapen(asked: Deploy | Record) -> str:

@@ -25,6 +25,7 @@ from meshd.core.ids import Address, Boot, NodeId, node_id
 from meshd.core.messages import Ack, Join, JoinAck, JoinDone, News, Ping, Rumour, Spread
 from meshd.core.node import Identity, Node, Setup
 from meshd.core.reception import certificate_hash
+from meshd.core.registry import Sign, Verify
 from meshd.core.view import Member, State, View
 
 M = TypeVar("M")
@@ -52,7 +53,14 @@ def alive(name: str, incarnation: int = 1, boot: Boot = BOOT) -> Rumour:
 class Lone:
     """A node called `me` and what it does."""
 
-    def __init__(self, seed: int = 1, seeds: tuple[Address, ...] = (), restored: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int = 1,
+        seeds: tuple[Address, ...] = (),
+        restored: dict[str, Any] | None = None,
+        sign: Sign | None = None,
+        verify: Verify | None = None,
+    ) -> None:
         self.now_us = 1_000_000
         self.timers: dict[TimerId, int] = {}
         self.kept: dict[str, Any] = dict(restored or {})
@@ -66,8 +74,8 @@ class Lone:
                 Identity(id_of("me"), certificate_of("me"), (address_of("me"),), "me"),
                 rng=lambda purpose: Random(f"{seed}/{purpose}"),
                 identify=lambda cert: node_id(hashlib.sha256(cert).digest()[:16]),
-                sign=lambda record: record,
-                verify=lambda key, record, signature: True,
+                sign=sign or (lambda record: record),
+                verify=verify or (lambda key, record, signature: True),
                 seeds=seeds,
                 timers=Timers(),
                 restored=dict(self.kept),
