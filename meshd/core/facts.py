@@ -6,7 +6,8 @@ so a reader at `base` or later has everything up to `version` after it.
 Rule 1: only the owner writes. A reader keeps the higher (boot, version).
 Rule 2: a delta from beyond what the reader has (a gap) changes nothing; the reader asks.
 Rule 3: what is kept and passed on are whole versions: at (boot, version) every reader has what the owner had. Part of a delta
-(cut to fit a datagram) says nothing of what was written again past its end: it is gathered beside, and shows when it is whole.
+(cut to fit a datagram) says nothing of what was written again past its end: it is gathered beside, and shows when it is whole, of
+the version it was cut from or a later one.
 Rule 4: what is gone is named (a tombstone). Who forgot some sends readers from before that the whole, never cut: it replaces.
 
 Invariants: C1 versions rise within a boot. C2 the merge is commutative, associative, idempotent: of two whole versions the
@@ -53,6 +54,8 @@ class FactSet:
     """READY holdings: since when, on this node's clock."""
     floor: int = 0
     """Tombstones up to this version are forgotten: a reader below it must get the whole."""
+    whole: int = 0
+    """Of what is gathered: the greatest version its parts were cut from; only that or a later one can be made whole of it."""
     last_cut: FactsDelta | None = None
     """The last delta to the present version: the same one is asked for again and again while it is news."""
 
@@ -137,6 +140,7 @@ class Facts:
         if len(merged.entries) > FACT_ENTRIES_MAX or sum(map(fact_bytes, merged.entries.values())) > FACT_BYTES_MAX:
             return Merged.REFUSED
         if delta.whole:
+            merged.whole = max(start.whole, delta.whole)
             self._coming[delta.node] = merged
             return Merged.PART
         self._sets[delta.node] = merged
@@ -203,7 +207,9 @@ def _start(delta: FactsDelta, known: FactSet, coming: FactSet | None) -> FactSet
     if delta.boot > known.boot:
         known = FactSet(delta.boot)
     for start in (coming, known):
-        if start is not None and start.boot == delta.boot and delta.base <= start.version < delta.version:
+        if start is None or start.boot != delta.boot or delta.reaches < start.whole:
+            continue
+        if delta.base <= start.version < delta.version:
             return start
     return None
 
