@@ -365,6 +365,8 @@ class Node:
             context.report(f"member.{record.state.name.lower()}", record.node, incarnation=record.incarnation)
         if record.state is not State.ALIVE:
             return
+        if before is not State.ALIVE and before is not State.SUSPECT:
+            self.swim.probes.joined(record.node)
         if not record.certificate:
             self.reception.lack(record.node)
         if before is State.DEAD and record.certificate:

@@ -8,8 +8,8 @@ Rule 1: a number is random and counts once; an Ack counts if it returns one that
 Rule 2: what failed while this process stood still proves nothing: `void` ends all running probes without a verdict.
 Rule 3: verdicts are the caller's: `on_silence` says who did not answer.
 
-Source: SWIM section 4.3 (round robin); Lifeguard (health, nacks). NB bursts, and health never slows the probing of suspects:
-one ping at 20 % loss suspects a healthy peer in 36 % of probes at N = 2.
+Source: SWIM section 4.3 (round robin, newcomers at a random place of it); Lifeguard (health, nacks). NB bursts, and health never
+slows the probing of suspects: one ping at 20 % loss suspects a healthy peer in 36 % of probes at N = 2.
 """
 
 from collections.abc import Callable, Iterable
@@ -85,6 +85,11 @@ class Probes:
         target = self._next()
         if target is not None:
             self._begin(target)
+
+    def joined(self, node: NodeId) -> None:
+        """It came, or came back: give it a place in the round that is under way, or it could die unnoticed until that ends."""
+        if self._ring and len(self._ring) <= 2 * len(self._members.live):
+            self._ring.insert(self._rng.randrange(len(self._ring) + 1), node)
 
     def soon(self, node: NodeId) -> None:
         """Probe this one next: another accuses it, and our word is wanted."""

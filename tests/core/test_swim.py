@@ -372,3 +372,26 @@ def test_health_slows_the_round_and_never_the_probing_of_suspects() -> None:
     me.wait(1 * S)
     assert len(me.sent_to("a", Ping)) >= 6
     assert len(me.sent_to("b", Ping)) >= 6
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_newcomer_is_probed_in_the_round_it_comes_in(seed: int) -> None:
+    me = Lone(seed)
+    me.meet(*"abcdefgh")
+    before = _probed(me, 3, "abcdefgh")
+    me.meet("z")
+    after = _probed(me, 12, "abcdefghz")
+    until = after[: after.index("z")]
+    assert not set(until) & set(before)
+    assert len(until) == len(set(until))
+
+
+def _probed(me: Lone, count: int, names: str) -> list[str]:
+    """The next `count` members to be probed; all answer."""
+    probed: list[str] = []
+    while len(probed) < count:
+        me.forget()
+        me.wait(10 * MS)
+        probed += [name for name in names if me.sent_to(name, Ping)]
+        me.answer(*names)
+    return probed
