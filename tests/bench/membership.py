@@ -115,7 +115,7 @@ def bootstrap(sizes: tuple[int, ...] = (64, 256)) -> Iterator[Figure]:
 def idle() -> Iterator[Figure]:
     """Bytes a second that an idle node sends, IPv4 and UDP headers counted."""
     for nodes in (2, 8, 64):
-        cluster = known(1, nodes, 0.0)
+        cluster = known(1, nodes, 0.0, kind=Machine)  # Whole, for their bytes.
         before = cluster.network.sent_bytes
         cluster.run_for(60 * S)
         rate = (cluster.network.sent_bytes - before) / 60 / nodes

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from meshd.config import PROFILES, S
 from meshd.sim.bare import Bare
 from meshd.sim.cluster import Cluster
+from meshd.sim.machine import Machine
 from meshd.sim.meter import Meter, quantile
 from meshd.sim.network import Weather
 from tests.bench.figures import Figure
@@ -24,9 +25,11 @@ def met(seed: int, nodes: int, loss: float, profile: str = "default") -> tuple[C
     return cluster, meter
 
 
-def known(seed: int, nodes: int, loss: float, profile: str = "default", settle_us: int = 30 * S) -> Cluster:
+def known(
+    seed: int, nodes: int, loss: float, profile: str = "default", settle_us: int = 30 * S, kind: type[Machine] = Bare
+) -> Cluster:
     """One that has been together for a while: everybody knows all, most round trips are measured."""
-    cluster = Cluster(seed, nodes, timers=PROFILES[profile], weather=Weather(loss=loss), seeds=(0,))
+    cluster = Cluster(seed, nodes, timers=PROFILES[profile], weather=Weather(loss=loss), seeds=(0,), kind=kind)
     cluster.start_known()
     cluster.run_for(settle_us)
     return cluster

@@ -5,6 +5,7 @@ from random import Random
 
 from meshd.config import MS, S
 from meshd.core.events import Hinted
+from meshd.sim.bare import Bare
 from meshd.sim.cluster import Cluster
 from meshd.sim.machine import Machine
 from meshd.sim.workload import Workload
@@ -21,7 +22,7 @@ def routes() -> Iterator[Figure]:
 
 
 def _crashes(nodes: int, count: int, hinted: bool) -> list[int]:
-    cluster = Cluster(nodes, nodes, seeds=(0,))
+    cluster = Cluster(nodes, nodes, seeds=(0,), kind=Bare)
     workload = Workload(cluster, 1)
     workload.prepare()
     cluster.start_known()

@@ -16,8 +16,8 @@ from meshd.sim.machine import Machine
 from tests.bench.figures import Figure
 from tests.bench.meshes import known
 
-NODES, SLOW = 64, 8
-SLOW_FOR_US = (2_048 * MS, 8_192 * MS, 16_384 * MS)
+NODES, SLOW = 32, 4
+SLOW_FOR_US = (4_096 * MS, 8_192 * MS, 16_384 * MS)
 PAUSES_US = (64 * MS, 1_024 * MS)
 RUN_US = 2 * MINUTE
 
