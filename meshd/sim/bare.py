@@ -4,14 +4,14 @@ Rule: what its node does is the same, input by input, as on a whole machine (a t
 delay for each datagram whatever is in it. What is left out is what it would prove: that codec and seal give back what they got.
 """
 
-from meshd.core.events import DatagramIn, Effect, Input, SendDatagram, SetTimer
+from meshd.core.events import DatagramIn, Effect, Input, Report, SendDatagram, SetTimer
 from meshd.core.ids import NodeId
 from meshd.core.messages import Join
 from meshd.sim.machine import Machine
 
 
 class Bare(Machine):
-    """Give it to `Cluster` as its `kind`. Bytes are not counted; nothing can be overheard or replayed."""
+    """Give it to `Cluster` as its `kind`. Bytes are not counted, reports not kept (watchers see them); nothing can be overheard."""
 
     def _step(self, input: Input, content: bytes) -> None:
         node = self.node
@@ -28,7 +28,7 @@ class Bare(Machine):
                 self._carry(effect)
             elif type(effect) is SetTimer:
                 self._set_timer(effect)
-            else:
+            elif type(effect) is not Report:
                 super()._perform([effect])
 
     def _carry(self, effect: SendDatagram) -> None:

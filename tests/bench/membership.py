@@ -5,12 +5,12 @@ from functools import partial
 from random import Random
 
 from meshd.config import MS, S
-from meshd.core.events import Hinted
+from meshd.core.events import Effect, Hinted, Input, Publish
 from meshd.core.ids import NodeId
 from meshd.core.view import State
+from meshd.sim.bare import Bare
 from meshd.sim.cluster import Cluster
 from meshd.sim.machine import Machine
-from meshd.sim.meter import Meter
 from tests.bench.figures import Figure
 from tests.bench.meshes import known, shares
 from tests.bench.scale import raise_incarnation
@@ -102,14 +102,20 @@ def bootstrap(sizes: tuple[int, ...] = (64, 256)) -> Iterator[Figure]:
     """All powered on at once, until all see all; and the number of distinct sizes that Views showed (Rapid's measure)."""
     for nodes in sizes:
         for found in ("mdns", "one seed") if nodes <= 64 else ("one seed",):
-            cluster = Cluster(1, nodes, mdns=found == "mdns", seeds=() if found == "mdns" else (0,))
-            meter = Meter(cluster)
-            cluster.watchers.append(meter.watch)
+            cluster = Cluster(1, nodes, mdns=found == "mdns", seeds=() if found == "mdns" else (0,), kind=Bare)
+            sizes: set[int] = set()
+            cluster.watchers.append(partial(_note_size, sizes))
             cluster.start()
             took_us = cluster.run_until(cluster.agreed, within_us=120 * S, every_us=50_000)
             where = f"{nodes} nodes, {found}"
             yield Figure("one mesh after power on", where, took_us / S, "s", 3 if nodes <= 64 else 45)
-            yield Figure("distinct sizes that views showed", where, len(meter.sizes), "")
+            yield Figure("distinct sizes that views showed", where, len(sizes), "")
+
+
+def _note_size(sizes: set[int], machine: Machine, input: Input, effects: list[Effect]) -> None:
+    if any(isinstance(effect, Publish) for effect in effects):
+        assert machine.node is not None
+        sizes.add(machine.node.members.count - len(machine.node.members.suspects))
 
 
 def idle() -> Iterator[Figure]:
