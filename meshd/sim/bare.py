@@ -11,7 +11,7 @@ from meshd.sim.machine import Machine
 
 
 class Bare(Machine):
-    """Give it to `Cluster` as its `kind`. Bytes are not counted, reports not kept (watchers see them); nothing can be overheard."""
+    """Give it to `Cluster` as its `kind`. Bytes are not counted, reports not kept (watchers see them)."""
 
     def _step(self, input: Input, content: bytes) -> None:
         node = self.node

@@ -21,7 +21,7 @@ HINT_US = 20 * MS
 
 def detection() -> Iterator[Figure]:
     """From power lost to the first SUSPECT and to DEAD everywhere. Links stay silent: nothing but probes tells, unless hinted."""
-    for nodes, crashes, dead_s in ((2, 60, 6.5), (3, 60, 6.5), (8, 60, 6.5), (64, 40, 11.0)):
+    for nodes, crashes, dead_s in ((2, 60, 6.5), (3, 60, 6.5), (8, 60, 6.5), (64, 120, 11.0)):
         for loss in (0.0, 0.1):
             where = f"{nodes} nodes, loss {loss}"
             suspect_us, dead_us = _crashes(nodes, loss, crashes, hint=False)
