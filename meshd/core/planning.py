@@ -35,6 +35,9 @@ class Planning:
         assert record is not None, f"{name} is considered without a record"
         fresh = ledger.mesh.print_changed_us <= matter.target_seen_us
         wanted = repair.need(stands, matter.settled, fresh, ledger.mesh, ledger.timers)
+        if wanted is None and stands is not None and stands.plan.generation < ledger.registry.generation(name):
+            # Two parts of the mesh deployed, and met: who served the other's later generation goes back to none (E2).
+            wanted = Need("merged", 0)
         if wanted != matter.need:
             matter.need, matter.needed_since_us = wanted, now_us
         if wanted is None:

@@ -8,6 +8,7 @@ from meshd.core.plan import LayerCost, Policy
 from meshd.core.view import Capacity, Served
 from meshd.sim.cluster import Cluster
 from meshd.sim.machine import Machine
+from meshd.sim.run import Options, run
 
 MODEL = Digest("ab" * 32)
 
@@ -154,3 +155,9 @@ def test_a_copy_that_could_not_be_planned_while_a_node_was_silent_is_made_when_i
     assert after is not None
     assert after.plan is not None
     assert after.plan.epoch == epoch + 1, "planned once more, and then no more"
+
+
+def test_parts_that_deployed_apart_all_serve_what_wins_when_they_meet() -> None:
+    """Who had served the losing part's later generation had no plan for ever: the winner's was of an earlier one (E2)."""
+    outcome = run(Options(4, 0.6, 0, {"deploys": 20.0, "clock_jump": 0.0, "three_ways": 0.0}, deployments=1))
+    assert outcome.broken == []

@@ -201,7 +201,7 @@ MUTANTS = {
     "versions stand still": Mutant("C1", _forgets_to_count, Options(3, 0.5, faults={"busy": 0.0})),
     "gaps are taken": Mutant("C2", _takes_gaps, Options(4, 1, faults={"loss": 0.4, "busy": 0.0}, timers=TERSE)),
     "parts are shown": Mutant(
-        "C2", _shows_parts, Options(6, 0.5, faults={"crash": 3.0, "busy": 0.0}, deployments=2), 1
+        "C2", _shows_parts, Options(6, 0.5, faults={"crash": 3.0, "busy": 0.0}, deployments=2), 15
     ),
     "old facts are taken": Mutant("C3", _takes_old_facts, Options(4, 1, faults={"busy": 0.0, "delay": 0.0})),
     "ghosts return": Mutant(
