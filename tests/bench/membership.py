@@ -67,10 +67,10 @@ def heal() -> Iterator[Figure]:
     for nodes, splits in ((2, 30), (8, 30), (64, 12)):
         for split_s in (5, 60, 600) if nodes < 64 else (5, 60):
             times_us = []
-            cluster = known(nodes, nodes, 0.05)
-            for number in range(splits if split_s < 600 else 10):
+            cluster, rng = known(nodes, nodes, 0.05), Random(f"{nodes}/splits")
+            for _ in range(splits if split_s < 600 else 10):
                 cluster.network.split([range(nodes // 2), range(nodes // 2, nodes)])
-                cluster.run_for(split_s * S + number * 77_000)
+                cluster.run_for(split_s * S + rng.randrange(5 * S))  # In step with no timer.
                 cluster.network.heal()
                 times_us.append(cluster.run_until(cluster.agreed, within_us=120 * S, every_us=20 * MS))
                 cluster.run_for(10 * S)
