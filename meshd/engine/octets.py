@@ -72,6 +72,10 @@ class Scale:
         """Channels side by side, without pads."""
         return Octets(channels, height, width, 0, 0, 0, width, float(self.step), self.zero, self.signed)
 
+    def seen(self, source: Octets) -> Octets:
+        """Bytes that lie as `source` says, and mean what this scale says: pads too, which hold another's zero point perhaps."""
+        return replace(source, scale=float(self.step), zero_point=self.zero, signed=self.signed)
+
     def planes(self, channels: int, height: int = 1, width: int = 1) -> OctetPlanes:
         """As the graph has them."""
         return OctetPlanes(channels, height, width, float(self.step), self.zero, self.signed)
@@ -96,7 +100,7 @@ def floats_of(
     """Dequantise: bytes in whatever order they are, to planes as they are wanted."""
 
     def make(source: Layout | None) -> Kernel:
-        read: Any = replace(source, scale=float(scale.step)) if isinstance(source, Octets) else scale.planes(*shape)
+        read: Any = scale.seen(source) if isinstance(source, Octets) else scale.planes(*shape)
         return registry.convert(read, Planes.plain(*shape))
 
     step = kernel_step(name, layer, make, x, out, rows=rows)
@@ -169,7 +173,7 @@ class OctetSteps:
         table, wanted = to.rounded(values), to
 
         def make(source: Layout | None) -> Kernel:
-            read = replace(source, scale=float(scale.step)) if isinstance(source, Octets) else scale.octets(*shape)
+            read = scale.seen(source) if isinstance(source, Octets) else scale.octets(*shape)
             return quantised.look_up(read, wanted.octets(*shape), table)
 
         self.done.update((*taken, at))
@@ -234,7 +238,7 @@ class OctetSteps:
         one, two, wanted = left, right, to.octets(*shape)
 
         def make(source: Layout | None) -> Kernel:
-            read = replace(source, scale=float(one.step)) if isinstance(source, Octets) else one.octets(*shape)
+            read = one.seen(source) if isinstance(source, Octets) else one.octets(*shape)
             return quantised.add_octets(read, two.octets(*shape), wanted, low, high)
 
         self.done.update((*taken, at))

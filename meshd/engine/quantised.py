@@ -168,7 +168,7 @@ class Quantised:
                 window = _Window.of(self.context, o)
                 read = scale.octets(*window.shape)
                 if isinstance(source, Octets):
-                    read = replace(source, scale=read.scale)
+                    read = scale.seen(source)
                 kernel = registry.convolution_int8(
                     window.weight(weight), read, tail=tail.value, residual=beside, **window.how
                 )

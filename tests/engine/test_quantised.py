@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from onnx.reference import ReferenceEvaluator
 
 from meshd.engine.segment import Segment, compile_segment, decode, encode
+from meshd.errors import InvalidError
 from meshd.kernels import registry
 from meshd.model import bundle, cuts
 from meshd.model.onnx_import import import_bytes
+from tests.engine.test_spoiled_topologies import spoil
 from tests.model.networks import model, node
 
 Array = NDArray[Any]
@@ -235,3 +237,50 @@ def test_blobs_hold_bytes(case: Any) -> None:
     _, _, packed, _ = case
     for weight in packed.graph.weights.values():
         assert len(weight.type.shape) < 2 or weight.type.dtype in {"int8", "uint8"}
+
+
+def test_a_reader_with_another_scale_and_zero_point_sees_the_bytes_its_own_way() -> None:
+    """What is written for one reading and read by another: the bytes count, cut or whole."""
+    net = Net(["N", 4, 5, 5])
+    step, zero = net.constant(np.float32(0.04)), net.constant(np.array(205, np.uint8))
+    q = net.add("QuantizeLinear", net.conv(net.pair("x"), 12, 4, (1, 1)), step, zero)
+    other = [net.constant(np.float32(0.03)), net.constant(np.array(90, np.uint8))]
+    x = net.add("DequantizeLinear", q, *other)
+    y = net.conv(x, 12, 12, (1, 1))
+    table = net.pair(net.add("HardSwish", net.add("DequantizeLinear", q, *other)), 0.05)
+    net.pair(net.add("Add", net.pair(y, 0.06), table), 0.2)
+    raw = net.bytes()
+    packed = bundle.pack(*import_bytes(raw, "net"))
+    x_in = np.random.default_rng(1).standard_normal((1, 4, 5, 5)).astype(np.float32)
+    segment, whole = _whole(packed, x_in)
+    assert segment.kernels in ({"int8": 2}, {"dense": 2})
+    (truth,) = ReferenceEvaluator(raw).run(None, {"x": x_in})
+    assert np.abs(whole - truth).max() <= 0.21
+    assert (np.abs(whole - truth) < 1e-4).mean() > 0.99
+    values = [x_in]
+    for i in range(len(cuts.layers(packed.graph))):
+        values = _segment(packed, i, i + 1).run(values)
+    assert np.array_equal(values[0], whole)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [line, mobile])
+def test_spoiled_topologies_are_refused_or_give_the_same_bits_in_pieces(make: Callable[[], Net]) -> None:
+    packed = bundle.pack(*import_bytes(make().bytes(), "net"))
+    ran = 0
+    for seed in range(60):
+        try:
+            graph = bundle.read_topology(spoil(packed.topology, np.random.default_rng(seed)))
+            end = len(cuts.layers(graph))
+            whole = compile_segment(graph, 0, end, packed.blobs.__getitem__)
+            pieces = [compile_segment(graph, i, i + 1, packed.blobs.__getitem__) for i in range(end)]
+        except InvalidError:
+            continue
+        given = [np.ones([1 if d is None else d for d in p.type.shape], p.type.dtype) for p in whole.inputs]
+        values = given
+        for piece in pieces:
+            values = piece.run(values)
+        for a, b in zip(whole.run(given), values, strict=True):
+            assert np.array_equal(a, b, equal_nan=True), seed
+        ran += 1
+    assert ran > 5

@@ -13,7 +13,7 @@ from tests.model.networks import demo_like
 OPERATORS = ["Conv", "Relu", "MaxPool", "Sign", "Add", "Softmax", "Reshape", "Gemm", "Affine", "Pad", "Concat"]
 
 
-def _spoil(raw: bytes, rng: np.random.Generator) -> bytes:
+def spoil(raw: bytes, rng: np.random.Generator) -> bytes:
     message = pb.Topology.FromString(raw)
     for _ in range(int(rng.integers(1, 3))):
         o = message.operations[int(rng.integers(len(message.operations)))]
@@ -53,7 +53,7 @@ def test_spoiled_topologies_are_refused_or_run() -> None:
     for seed in range(300):
         rng = np.random.default_rng(seed)
         try:
-            graph = bundle.read_topology(_spoil(packed.topology, rng))
+            graph = bundle.read_topology(spoil(packed.topology, rng))
             end = len(cuts.layers(graph))
             assert len(cuts.costs(graph)) == end
             segment = compile_segment(graph, 0, end, packed.blobs.__getitem__)
