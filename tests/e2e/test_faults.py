@@ -16,7 +16,7 @@ SHARE = 0.4
 ADDED_P50_MS_MAX = 1_000.0
 """The full table has the bound of the promise; this machine may be doing anything else."""
 
-SHORT = ("kill-1", "stop", "one-way-back", "drain", "generation")
+SHORT = ("kill-1", "stop", "one-way-back", "generation")
 
 
 @pytest.fixture(scope="module")
