@@ -36,6 +36,9 @@ ARENA_SHARES = 16
 SCRATCH_BYTES = 32 * 1024
 """What a convolution's kernel keeps beside the arena: a tile of 64 outputs and its residual."""
 
+OCTET_LANES = 32
+"""Outputs that an int8 kernel computes at once: weights are padded to whole ones."""
+
 TAILS = frozenset({"Relu", "Clip", "LeakyRelu", "HardSwish", "HardSigmoid", "Affine", "Add"})
 """What leaves with the convolution or product before it, where nobody else reads what lies between."""
 
@@ -270,7 +273,9 @@ def _arena_shares(key: "_Key") -> tuple[int, ...]:
     def beside(i: int) -> int:
         if i in made:
             o = graph.operations[i]
-            floats = o.op == "Conv" and o.attributes["group"] != 1  # The float kernels serve, and keep a tile beside.
+            each = graph.weights[graph.operations[lives.quantised.layers[i].weight].inputs[0]].type.item[1]
+            # Narrow groups, but for depthwise ones, are served by the float kernels, which keep a tile beside.
+            floats = o.op == "Conv" and o.attributes["group"] != 1 and each != 1
             return tensor_bytes(graph.tensors[made[i]]) + SCRATCH_BYTES * floats
         return 0 if i in inside else _beside(graph, i)
 
@@ -320,6 +325,12 @@ def _depthwise(graph: Graph, operation: Operation) -> bool:
 def _resident(graph: Graph, operation: Operation, name: str, kind: str) -> int:
     """Bytes of a packed weight: signs in words, kept non-zeros with an offset for four of them, all else as it is."""
     weight = graph.weights[name]
+    if weight.type.dtype in BYTES and kind == "int8" and len(weight.type.shape) > 1:
+        outputs, inner, *taps = weight.type.item
+        lanes = -(-outputs // OCTET_LANES) * OCTET_LANES
+        return lanes * (
+            prod(taps) * -(-inner // 4) * 4 + 12
+        )  # Whole vectors of fours; scale, bias and base of each output.
     floats = 4 if weight.type.dtype in BYTES and kind != "int8" and len(weight.type.shape) > 1 else 1  # Held as floats.
     if kind == "dense" and len(weight.type.shape) > 2:
         # An int32 place for each eight of a convolution; in depthwise ones for each.
