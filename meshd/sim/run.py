@@ -164,9 +164,7 @@ def _phases(options: Options, outcome: Outcome) -> None:
     _within(outcome, "M7", cluster.agreed, 30 * S + options.nodes * 50_000, "the mesh does not come together")
     outcome.stopwatch.running = True
     cluster.run_for(YOUNG_US)
-    before = cluster.network.sent_bytes
-    cluster.run_for(IDLE_US)
-    outcome.idle_bytes_per_s = (cluster.network.sent_bytes - before) / (IDLE_US / S) / options.nodes
+    outcome.idle_bytes_per_s = _idle(cluster)
 
     if options.deployments:
         outcome.workload.deploy()
@@ -198,7 +196,15 @@ def _phases(options: Options, outcome: Outcome) -> None:
     if options.deployments:
         _at_rest(outcome)
         cluster.run_for(int(options.quiet_minutes * MINUTE))
+        outcome.idle_bytes_per_s = _idle(cluster)  # Earlier, boards were still telling of the links they had measured.
     _burial(options, outcome)
+
+
+def _idle(cluster: Cluster) -> float:
+    """Bytes a second that a node sends while nothing happens."""
+    before = cluster.network.sent_bytes
+    cluster.run_for(IDLE_US)
+    return (cluster.network.sent_bytes - before) / (IDLE_US / S) / len(cluster.machines)
 
 
 def _at_rest(outcome: Outcome) -> None:

@@ -41,9 +41,12 @@ class Workload:
         """Give every machine its measure, and some the models."""
         for machine in self.cluster.machines:
             # Room for two thirds of one model, and as much for each further deployment a node has to share in; in a mesh
-            # of few for half again what two copies of everything take.
+            # of few for half again what two copies of everything take. From three on whole models lie side by side: a repair
+            # cuts nothing anew, and what is left over in pieces would fit no copy.
             names, nodes = len(self.names), len(self.cluster.machines)
             memory = LAYERS * LAYER_BYTES * max(nodes * (2 + names), 9 * names) // (3 * nodes)
+            if names >= 3:
+                memory = max(memory, LAYERS * LAYER_BYTES * 3 * -(-2 * names // nodes) // 2)
             rates = (("dense", self._rng.choice(RATES)),)
             machine.shelf.capacity = Capacity(memory, memory, rates, host=f"host-{machine.index}")
             machine.shelf.solve = solve
