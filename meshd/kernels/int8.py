@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U1, jit, record
-from meshd.kernels.planes import HARD_SWISH, LEAKY
+from meshd.kernels.planes import bent
 from meshd.kernels.simd import (
     add,
     at,
@@ -144,12 +144,7 @@ def int8_layer(rows: int, lanes: int) -> Any:
                         value = add(value, load_rows(rows, lanes, scratch, 0, lanes))
                     else:
                         value = add(value, load_first(rows, lanes, residual, m * w.outputs + o, w.outputs, n))
-                if w.bend == LEAKY:
-                    value = maximum(value, mul(value, splat(1, lanes, bend_a)))
-                elif w.bend != 0:
-                    part = add(mul(value, splat(1, lanes, bend_a)), splat(1, lanes, bend_b))
-                    part = minimum(maximum(part, splat(1, lanes, np.float32(0))), splat(1, lanes, np.float32(1)))
-                    value = mul(value, part) if w.bend == HARD_SWISH else part
+                value = bent(lanes, value, w.bend, bend_a, bend_b)
                 value = minimum(maximum(value, splat(1, lanes, low)), splat(1, lanes, high))
                 if w.mode == OCTETS:
                     quotient = rint(div(value, splat(1, lanes, step)))

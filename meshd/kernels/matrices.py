@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, record, to_fixed_tuple
+from meshd.kernels.jit import F4, FLOAT, I4, I8, INT, U8, VALUES, jit, numba, record, to_fixed_tuple
 from meshd.kernels.simd import (
     add,
     at,
@@ -52,6 +52,24 @@ WORK = record(Work)
 WORK_FIELDS = len(Work._fields)
 
 
+@numba.njit(inline="always")
+def leave(rows, lanes, acc, out, words, residual, scale, bias, low, high, w, m, o, p):
+    """The tail of a tile from row `m` and output `o` on; its scale and bias are at `p`. Inlined: both sizes are literals."""
+    n = min(lanes, w.outputs - o)
+    if w.scaled:
+        acc = mul(acc, load(lanes, scale, p))
+    acc = add(acc, load(lanes, bias, p))
+    if w.residual:
+        acc = add(acc, load_first(rows, lanes, residual, m * w.outputs + o, w.outputs, n))
+    acc = minimum(maximum(acc, splat(1, lanes, low)), splat(1, lanes, high))
+    if w.bits:
+        store_mask(words, m * w.words * 8 + o // 8, w.words * 8, rows, less(acc, splat(1, lanes, np.float32(0))))
+    elif n == lanes:
+        store_rows(out, m * w.outputs + o, w.outputs, rows, acc)
+    else:
+        store_first(out, m * w.outputs + o, w.outputs, n, acc)
+
+
 @cache
 def dense_product(rows: int, lanes: int, panel: int, storage: str) -> Any:
     """The kernel for `rows` rows and `lanes` outputs at once, of panels of `panel` outputs."""
@@ -71,22 +89,7 @@ def dense_product(rows: int, lanes: int, panel: int, storage: str) -> Any:
             start = part // parts * w.k * panel + part % parts * lanes
             for k in range(w.k):
                 acc = rank1(acc, x, m * w.k + k, w.k, load_real(lanes, value, start + k * panel))
-            o = w.first_output + p
-            n = min(lanes, w.outputs - o)
-            if w.scaled:
-                acc = mul(acc, load(lanes, scale, p))
-            acc = add(acc, load(lanes, bias, p))
-            if w.residual:
-                acc = add(acc, load_first(rows, lanes, residual, m * w.outputs + o, w.outputs, n))
-            acc = minimum(maximum(acc, splat(1, lanes, low)), splat(1, lanes, high))
-            if w.bits:
-                store_mask(
-                    words, m * w.words * 8 + o // 8, w.words * 8, rows, less(acc, splat(1, lanes, np.float32(0)))
-                )
-            elif n == lanes:
-                store_rows(out, m * w.outputs + o, w.outputs, rows, acc)
-            else:
-                store_first(out, m * w.outputs + o, w.outputs, n, acc)
+            leave(rows, lanes, acc, out, words, residual, scale, bias, low, high, w, m, w.first_output + p, p)
 
     return multiply
 

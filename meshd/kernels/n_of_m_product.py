@@ -19,25 +19,16 @@ from meshd.kernels.forms import stored
 from meshd.kernels.jit import F4, FLOAT, I4, INT, U8, VALUES, jit
 from meshd.kernels.kernel import Flat
 from meshd.kernels.layout import Weights
-from meshd.kernels.matrices import WORK
+from meshd.kernels.matrices import WORK, leave
 from meshd.kernels.n_of_m import CHOICE_BITS, PANEL, WORD, encode
 from meshd.kernels.product import Product
 from meshd.kernels.simd import (
-    add,
     fma,
-    less,
     load,
-    load_first,
     load_real,
-    maximum,
-    minimum,
-    mul,
     pick,
     shift_right,
     splat,
-    store_first,
-    store_mask,
-    store_rows,
 )  # fmt: skip
 from meshd.kernels.tiles import period_tile
 
@@ -69,21 +60,7 @@ def periodic_product(rows: int, lanes: int, n: int, period: int, storage: str) -
                         weight = load_real(lanes, value, ((panel * groups + group) * n + i) * PANEL + inside)
                         acc = fma(pick(rows, period, x, here, w.k, chosen), weight, acc)
                         chosen = shift_right(chosen, splat(1, lanes, np.int32(bits)))
-            count = min(lanes, w.outputs - o)
-            if w.scaled:
-                acc = mul(acc, load(lanes, scale, o))
-            acc = add(acc, load(lanes, bias, o))
-            if w.residual:
-                acc = add(acc, load_first(rows, lanes, residual, m * w.outputs + o, w.outputs, count))
-            acc = minimum(maximum(acc, splat(1, lanes, low)), splat(1, lanes, high))
-            if w.bits:
-                store_mask(
-                    words, m * w.words * 8 + o // 8, w.words * 8, rows, less(acc, splat(1, lanes, np.float32(0)))
-                )
-            elif count == lanes:
-                store_rows(out, m * w.outputs + o, w.outputs, rows, acc)
-            else:
-                store_first(out, m * w.outputs + o, w.outputs, count, acc)
+            leave(rows, lanes, acc, out, words, residual, scale, bias, low, high, w, m, o, o)
 
     return multiply
 

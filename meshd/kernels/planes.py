@@ -113,6 +113,18 @@ def leave(scratch, out, bits, lanes, o, channels, t, count, w, to, image):
 
 
 @numba.njit(inline="always")
+def bent(lanes, value, kind, a, b):
+    """`value` after the tail's bend (`Work.bend`): leaky by the slope `a`, hard sigmoid of `a * value + b`, hard swish."""
+    if kind == LEAKY:
+        value = maximum(value, mul(value, splat(1, lanes, a)))
+    elif kind != 0:
+        part = add(mul(value, splat(1, lanes, a)), splat(1, lanes, b))
+        part = minimum(maximum(part, splat(1, lanes, np.float32(0))), splat(1, lanes, np.float32(1)))
+        value = mul(value, part) if kind == HARD_SWISH else part
+    return value
+
+
+@numba.njit(inline="always")
 def blocks(
     rows, lanes, x, out, residual, scratch, start, offset, value, scale, bias, bend_a, bend_b, low, high, fill,
     inside, w, to, come, image, first, last, t,
@@ -134,12 +146,7 @@ def blocks(
             acc = add(acc, load_rows(rows, lanes, residual, r, come.plane))
         elif w.residual == FETCHED:
             acc = add(acc, load_rows(rows, lanes, scratch, (GROUP + slot) * lanes, lanes))
-        if w.bend == LEAKY:
-            acc = maximum(acc, mul(acc, splat(1, lanes, bend_a)))
-        elif w.bend != 0:
-            part = add(mul(acc, splat(1, lanes, bend_a)), splat(1, lanes, bend_b))
-            part = minimum(maximum(part, splat(1, lanes, np.float32(0))), splat(1, lanes, np.float32(1)))
-            acc = mul(acc, part) if w.bend == HARD_SWISH else part
+        acc = bent(lanes, acc, w.bend, bend_a, bend_b)
         if w.clips & 1:
             acc = maximum(acc, splat(1, lanes, low))
         if w.clips & 2:
