@@ -41,6 +41,25 @@ def real(context: Context, o: Operation) -> Array:
     return np.asarray(whole.astype(np.float32) * scale, np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A layer as the graph has it, with what its kernel takes along."""
+
+    operation: Operation
+    x: str
+    scale: Scale
+    """Of `x`."""
+    weight: NDArray[Any]
+    """Less its zero points."""
+    tail: Tail
+    added: Scale | None
+    """Of `residual`, where its bytes are added."""
+    to: Scale | None
+    """Of `out`, where it leaves in bytes."""
+    out: str
+    residual: str
+
+
 @dataclass(slots=True)
 class Quantised:
     """What is done in bytes of one layer; operations it takes are added to `done`, tensors it makes up to `inner`."""
@@ -94,8 +113,8 @@ class Quantised:
             at = context.writer[tail.residual]
             residual = operations[at].inputs[0]
             taken.append(at)
-        make = self._whole if floats else self._octets
-        steps_made = make(o, x, scale, weight, tail, added and added[0], to, out, residual)
+        made = _Found(o, x, scale, weight, tail.value, added, to, out, residual)
+        steps_made = self._whole(made) if floats else self._octets(made)
         self.done.update(taken)
         return [(max(taken), step) for step in steps_made]
 
@@ -122,15 +141,14 @@ class Quantised:
         sums = np.abs(weight.reshape(len(weight), -1).astype(np.int64)).sum(1)
         return bool(sums.max() * 255 <= FLOAT_EXACT)
 
-    def _residual(self, tail: Fusion) -> tuple[Scale] | None:
+    def _residual(self, tail: Fusion) -> Scale | None:
         """The scale of a quantised tensor that the tail adds, where nobody else wants its floats."""
         at = self.context.writer.get(tail.residual, -1)
         if not self.first <= at < self.last or at in self.done:
             return None
         o = self.context.graph.operations[at]
         alone = len(self.context.readers[tail.residual]) == 1
-        scale = Scale.of(self.context, o) if o.op == "DequantizeLinear" and alone else None
-        return None if scale is None else (scale,)
+        return Scale.of(self.context, o) if o.op == "DequantizeLinear" and alone else None
 
     def _trailing(self, tail: Fusion) -> Scale | None:
         """The scale that the tail's output is quantised with, where nobody else wants its floats."""
@@ -140,19 +158,9 @@ class Quantised:
         o = self.context.graph.operations[readers[0]]
         return Scale.of(self.context, o) if o.op == "QuantizeLinear" else None
 
-    def _octets(
-        self,
-        o: Operation,
-        x: str,
-        scale: Scale,
-        weight: NDArray[Any],
-        tail: Fusion,
-        added: Scale | None,
-        to: Scale | None,
-        out: str,
-        residual: str,
-    ) -> list[Step]:
+    def _octets(self, found: _Found) -> list[Step]:
         """On bytes."""
+        o, weight, to = found.operation, found.weight, found.to
         made = self.context.type_of(o.outputs[0]).item
         if o.op == "Gemm":
             shape: tuple[int, ...] = (made[-1],)
@@ -161,56 +169,48 @@ class Quantised:
             shape, rows = (made[1], *((1, made[2]) if len(made) == 3 else made[2:])), made[0]
 
         def make(source: Layout | None) -> Kernel:
-            beside = added.octets(*shape) if added else None
+            beside = found.added.octets(*shape) if found.added else None
             if o.op == "Gemm":
-                kernel = registry.product_int8(weight, scale.octets(weight.shape[1]), tail=tail.value, residual=beside)
+                kernel = registry.product_int8(
+                    weight, found.scale.octets(weight.shape[1]), tail=found.tail, residual=beside
+                )
             else:
                 window = _Window.of(self.context, o)
-                read = scale.octets(*window.shape)
+                read = found.scale.octets(*window.shape)
                 if isinstance(source, Octets):
-                    read = scale.seen(source)
+                    read = found.scale.seen(source)
                 kernel = registry.convolution_int8(
-                    window.weight(weight), read, tail=tail.value, residual=beside, **window.how
+                    window.weight(weight), read, tail=found.tail, residual=beside, **window.how
                 )
             if to is not None:
                 kernel.write_to(to.octets(*shape))
             return kernel
 
         fixed: Any = make(None) if o.op == "Gemm" else make
-        return [kernel_step(o.name, self.index, fixed, x, out, residual, rows)]
+        return [kernel_step(o.name, self.index, fixed, found.x, found.out, found.residual, rows)]
 
-    def _whole(
-        self,
-        o: Operation,
-        x: str,
-        scale: Scale,
-        weight: NDArray[Any],
-        tail: Fusion,
-        added: Scale | None,
-        to: Scale | None,
-        out: str,
-        residual: str,
-    ) -> list[Step]:
+    def _whole(self, found: _Found) -> list[Step]:
         """On whole numbers held as floats."""
+        o, x = found.operation, found.x
         t = self.context.type_of(x)
         whole = f"{x}\0{self.index}"  # No graph has such a name.
         self.inner[whole] = TensorType("float32", t.item)
-        unit, values = replace(scale, step=np.float32(1)), weight.astype(np.float32)
+        unit, values = replace(found.scale, step=np.float32(1)), found.weight.astype(np.float32)
         if o.op == "Gemm":
             rows, k = prod(t.item[:-1]), t.item[-1]
             steps: list[Step] = [floats_of(f"{o.name} input", self.index, x, whole, unit, (k,), rows)]
-            kernel = registry.product(values, tail=tail.value)
-            return [*steps, kernel_step(o.name, self.index, kernel, whole, out, residual, rows)]
+            kernel = registry.product(values, tail=found.tail)
+            return [*steps, kernel_step(o.name, self.index, kernel, whole, found.out, found.residual, rows)]
         window = _Window.of(self.context, o)
 
         def make(source: Layout | None) -> Kernel:
             _, height, width = window.shape
             return registry.convolution(
-                window.weight(values), height, width, source=source, tail=tail.value, **window.how
+                window.weight(values), height, width, source=source, tail=found.tail, **window.how
             )
 
         steps = [floats_of(f"{o.name} input", self.index, x, whole, unit, window.shape, t.item[0])]
-        return [*steps, kernel_step(o.name, self.index, make, whole, out, residual, t.item[0])]
+        return [*steps, kernel_step(o.name, self.index, make, whole, found.out, found.residual, t.item[0])]
 
 
 @dataclass(frozen=True, slots=True)
