@@ -12,19 +12,26 @@ GUARD = 256
 """Elements before and after an output that no kernel may touch."""
 
 
-def run(kernel: Kernel, images: Any, residual: Any = None, *, pieces: int = 1, junk: float = np.nan) -> Any:
-    """The kernel's answer. Outputs, scratch and slack start as junk, so that what was never written shows."""
+def inputs(kernel: Kernel, images: Any, residual: Any, junk: float = np.nan) -> tuple[Any, Any]:
+    """(input, residual) in the kernel's layouts; slack is junk."""
     rows = len(images)
     x = _junk(kernel.input_layout.empty(rows), junk)
     kernel.input_layout.store(x, images)
+    if kernel.residual_layout is None:
+        return x, None
+    added = _junk(kernel.residual_layout.empty(rows), junk)
+    kernel.residual_layout.store(added, residual)
+    return x, added
+
+
+def run(kernel: Kernel, images: Any, residual: Any = None, *, pieces: int = 1, junk: float = np.nan) -> Any:
+    """The kernel's answer. Outputs, scratch and slack start as junk, so that what was never written shows."""
+    rows = len(images)
+    x, added = inputs(kernel, images, residual, junk)
     size = rows * kernel.output_layout.size + kernel.output_layout.slack
     whole = _junk(np.zeros(size + 2 * GUARD, kernel.output_layout.dtype), junk)
     guard = whole[0].copy()
     out = whole[GUARD : len(whole) - GUARD]
-    added = None
-    if kernel.residual_layout is not None:
-        added = _junk(kernel.residual_layout.empty(rows), junk)
-        kernel.residual_layout.store(added, residual)
     scratch = np.full(kernel.scratch_size, junk, np.float32)
     kernel.check(x, out, added, scratch, rows)
     edges = np.linspace(0, kernel.tiles(rows), pieces + 1).astype(int)

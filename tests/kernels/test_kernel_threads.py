@@ -8,7 +8,7 @@ import pytest
 
 from meshd.kernels import registry
 from meshd.kernels.kernel import Kernel
-from tests.kernels.driving import run
+from tests.kernels.driving import inputs, run
 from tests.kernels.shapes import random_kernel, random_move
 
 pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
@@ -17,12 +17,7 @@ pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
 def _on_threads(pool: ThreadPoolExecutor, kernel: Kernel, images: Any, residual: Any, pieces: int) -> Any:
     """The answer by pieces of tiles, dealt out shuffled, each with scratch of its own."""
     rows = len(images)
-    x, out = kernel.input_layout.empty(rows), kernel.output_layout.empty(rows)
-    kernel.input_layout.store(x, images)
-    added = None
-    if kernel.residual_layout is not None:
-        added = kernel.residual_layout.empty(rows)
-        kernel.residual_layout.store(added, residual)
+    (x, added), out = inputs(kernel, images, residual), kernel.output_layout.empty(rows)
     edges = np.unique(np.linspace(0, kernel.tiles(rows), pieces + 1).astype(int))
 
     def do(piece: int) -> None:

@@ -7,25 +7,11 @@ import pytest
 
 from meshd.errors import MisuseError
 from meshd.kernels import reference, registry
-from meshd.kernels.kernel import Kernel, Tail
+from meshd.kernels.kernel import Tail
 from meshd.kernels.layout import Bits, Planes
+from tests.kernels.driving import run
 
 RNG = np.random.default_rng(5)
-
-
-def run(kernel: Kernel, images: Any, residual: Any = None) -> Any:
-    """The kernel's answer to ordinary images, all tiles in one call."""
-    rows = len(images)
-    x, out = kernel.input_layout.empty(rows), kernel.output_layout.empty(rows)
-    kernel.input_layout.store(x, images)
-    added = None
-    if kernel.residual_layout is not None:
-        added = kernel.residual_layout.empty(rows)
-        kernel.residual_layout.store(added, residual)
-    scratch = np.zeros(kernel.scratch_size, np.float32)
-    kernel.check(x, out, added, scratch, rows)
-    kernel.run(x, out, added, scratch, rows, 0, kernel.tiles(rows))
-    return kernel.output_layout.load(out, rows)
 
 
 def loops(images: Any, weight: Any, strides: Any, pads: Any, dilations: Any, groups: int) -> Any:
