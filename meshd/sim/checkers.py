@@ -18,15 +18,10 @@ from meshd.core.messages import Ack, FactValue, Held, Ping, Rumour, Spread
 from meshd.core.view import Member, State
 from meshd.sim.machine import Machine
 
-WRITTEN_MAX = 1 << 17
-"""Versions of facts whose truth is remembered: ten of each of 10,000 nodes; what was read of one forgotten is not judged."""
+WRITTEN_MAX = 65_536
+"""Versions of facts whose truth is remembered: six of each of 10,000 nodes; what was read of one forgotten is not judged."""
 SENDS_MAX = 200_000
 """Rumours whose sends are counted; then the count begins anew."""
-
-
-WRITTEN_MAX = 65_536
-LATEST_MAX = 4_096
-"""Versions of facts, and boots, whose content is remembered to compare with what others have of them."""
 
 
 class BrokenError(AssertionError):

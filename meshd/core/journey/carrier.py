@@ -214,9 +214,8 @@ class Carrier:
         """
         if not passage.patience_us:
             is_entrys = passage.forward.request.entry == self._me
-            passage.patience_us = passage.deadline_at_us
-            if not is_entrys:
-                passage.patience_us = min(now_us + LATE_MAX_US, passage.deadline_at_us)
+            most_us = passage.deadline_at_us if is_entrys else now_us + LATE_MAX_US
+            passage.patience_us = min(most_us, passage.deadline_at_us)
         if now_us >= passage.patience_us:
             return self._exhausted(passage)
         passage.waiting = True
