@@ -96,6 +96,19 @@ class Admin:
         """The mesh as the daemon sees it."""
         return self._call(pb.GetStatusResponse, self._stub.GetStatus, pb.GetStatusRequest()).status
 
+    def inference_targets(self) -> list[str]:
+        """Where this daemon answers `Inference` on its own machine, as that takes it.
+
+        Raises
+        ------
+        UnavailableError
+            It has no such listener yet.
+        """
+        found = [f"unix:{each.address}" for each in self.status().listeners if each.role == "client"]
+        if not found:
+            raise UnavailableError("this daemon serves no inference yet; see its log")
+        return found
+
     def watch_status(self, timeout_s: float | None = None) -> Iterator[pb.Status]:
         """The same at once and after every change. Ends with UnavailableError when the time is up or the daemon stops."""
         with self._translated():

@@ -131,7 +131,7 @@ def deploy(
         if not serves(found):
             kind = ConflictError if found.problem else UnavailableError
             raise kind(f"{graph.name}: {found.problem or 'not served in time; see meshctl plan show'}")
-        targets = [f"unix:{each.address}" for each in admin.status().listeners if each.role == "client"]
+        targets = admin.inference_targets()
     inference = Inference(targets)
     outputs = [port.name for port in graph.outputs]
 

@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from meshd.cli.meshctl.output import Table, output_option, show, socket_option, span
-from meshd.errors import UnavailableError
 
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -42,10 +41,8 @@ def command(
 
     meter, why = energy.find(command=power_cmd)
     with Admin(find_socket(socket)) as admin:
-        places = [f"unix:{each.address}" for each in admin.status().listeners if each.role == "client"]
-    if not places:
-        raise UnavailableError("this daemon serves no inference yet; see its log")
-    with Inference(places) as inference:
+        targets = admin.inference_targets()
+    with Inference(targets) as inference:
         found = measure(inference, name, data, callers, batch, seconds, meter, why)
     show(documents.document("Bench", model=name, **found), output, _render)
 

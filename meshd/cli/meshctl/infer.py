@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from meshd.cli.meshctl.output import Table, output_option, say, show, socket_option, span
-from meshd.errors import InvalidError, MisuseError, UnavailableError
+from meshd.errors import InvalidError, MisuseError
 
 if TYPE_CHECKING:
     from meshd.client.inference import Array, TensorSpec
@@ -40,10 +40,8 @@ def command(
     from meshd.client.inference import Inference
 
     with Admin(find_socket(socket)) as admin:
-        places = [each.address for each in admin.status().listeners if each.role == "client"]
-    if not places:
-        raise UnavailableError("this daemon serves no inference yet; see its log")
-    with Inference(f"unix:{places[0]}") as inference:
+        targets = admin.inference_targets()
+    with Inference(targets) as inference:
         takes, gives = inference.describe(name, timeout_s)
         if not files:
             document = documents.document("Signature", model=name, inputs=_specs(takes), outputs=_specs(gives))
