@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from meshd.cli.meshd import main
-from meshd.kernels import registry
+from tests.kernels.driving import needs_numba
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_a_module_is_called_like_itself_here_and_keeps_its_mode() -> None:
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="NOT TESTED: needs PyTorch: pip install 'meshd[train]'")
 
     class Two(torch.nn.Module):  # type: ignore[name-defined, misc]
         """Two inputs, two outputs."""
@@ -65,7 +65,7 @@ def test_a_file_is_deployed_without_an_example(tmp_path: Path) -> None:
 def test_what_cannot_be_deployed_is_said(tmp_path: Path) -> None:
     with pytest.raises(MisuseError, match="expected an ONNX file"):
         client.deploy("model.pt")
-    torch = pytest.importorskip("torch")
+    torch = pytest.importorskip("torch", reason="NOT TESTED: needs PyTorch: pip install 'meshd[train]'")
     with pytest.raises(MisuseError, match="needs an example"):
         client.deploy(torch.nn.Linear(2, 2))
     with pytest.raises(MisuseError, match=r"expected a torch\.nn\.Module"):

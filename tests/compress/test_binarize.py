@@ -2,7 +2,7 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'meshd[train]'")
+torch = pytest.importorskip("torch", reason="NOT TESTED: needs PyTorch: pip install 'meshd[train]'")
 
 from meshd.compress.torch.binarize import (  # noqa: E402
     BinaryConv2d,

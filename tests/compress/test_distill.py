@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'meshd[train]'")
+torch = pytest.importorskip("torch", reason="NOT TESTED: needs PyTorch: pip install 'meshd[train]'")
 
 from meshd.compress.torch.distill import distillation_loss  # noqa: E402
 

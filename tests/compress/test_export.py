@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'meshd[train]'")
+torch = pytest.importorskip("torch", reason="NOT TESTED: needs PyTorch: pip install 'meshd[train]'")
 
 from meshd.compress.torch.binarize import BinaryConv2d, BinaryLinear, Sign  # noqa: E402
 from meshd.compress.torch.export import keep_clear, parity_threshold, to_onnx  # noqa: E402

@@ -2,7 +2,7 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'meshd[train]'")
+torch = pytest.importorskip("torch", reason="NOT TESTED: needs PyTorch: pip install 'meshd[train]'")
 
 from meshd.compress.torch.prune import BlockPruner, block_mask, sparsity_at  # noqa: E402
 

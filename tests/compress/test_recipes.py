@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'meshd[train]'")
+torch = pytest.importorskip("torch", reason="NOT TESTED: needs PyTorch: pip install 'meshd[train]'")
 
 from meshd.compress.recipes import activity, fashion  # noqa: E402
 from meshd.compress.recipes.fit import Training, fit, settle_statistics  # noqa: E402

@@ -56,7 +56,9 @@ def test_the_watchdog_is_fed_twice_as_often_as_asked(environ: dict[str, str], ev
     assert Notifier(environ).watchdog_s == every_s
 
 
-needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="NO systemd-analyze on this machine")
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None, reason="NOT TESTED: no systemd-analyze here"
+)
 
 
 def _analyze(*words: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from meshd.engine import measure
 from meshd.engine.step import ArrayStep, KernelStep
 from meshd.kernels import registry
+from tests.kernels.driving import needs_numba
 
 
 def test_every_class_has_a_rate_and_the_numeric_class_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -18,7 +19,7 @@ def test_every_class_has_a_rate_and_the_numeric_class_is_told(monkeypatch: pytes
     assert found.numeric == ("fma" if registry.compiled() else "numpy")
 
 
-@pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+@needs_numba
 @pytest.mark.parametrize("made", [measure._binary, measure._dense, measure._sparse, measure._int8])
 def test_the_rate_of_a_class_is_that_of_its_kernels(made: Callable[[], Any]) -> None:
     kind, segment, _ = made()

@@ -4,9 +4,15 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import pytest
 
+from meshd.kernels import registry
 from meshd.kernels.kernel import Kernel
 from meshd.kernels.layout import Bits
+
+needs_numba = pytest.mark.skipif(
+    not registry.compiled(), reason="NOT TESTED: compiled kernels, for there is no Numba here, or MESHD_NUMBA=0"
+)
 
 GUARD = 256
 """Elements before and after an output that no kernel may touch."""

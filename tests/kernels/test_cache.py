@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from meshd.kernels import cache, registry
+from meshd.kernels import cache
+from tests.kernels.driving import needs_numba
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 PROGRAM = """
 import time

@@ -10,9 +10,9 @@ from meshd.errors import MisuseError
 from meshd.kernels import reference, registry
 from meshd.kernels.kernel import Bend, Tail
 from meshd.kernels.layout import Bits, Planes
-from tests.kernels.driving import run, signs
+from tests.kernels.driving import needs_numba, run, signs
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 SHAPES = [
     # outputs, channels / groups, kernel, image, strides, pads, dilations, groups

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from meshd.kernels import forms, registry, timing
+from tests.kernels.driving import needs_numba
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 
 @pytest.fixture

@@ -10,12 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from meshd.kernels import registry
 from meshd.kernels.layout import Bits
-from tests.kernels.driving import run
+from tests.kernels.driving import needs_numba, run
 from tests.kernels.shapes import random_kernel, random_move, reference_of
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 
 @settings(max_examples=80, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

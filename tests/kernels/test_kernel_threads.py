@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshd.kernels import registry
 from meshd.kernels.kernel import Kernel
-from tests.kernels.driving import inputs, run
+from tests.kernels.driving import inputs, needs_numba, run
 from tests.kernels.shapes import random_kernel, random_move
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 
 def _on_threads(pool: ThreadPoolExecutor, kernel: Kernel, images: Any, residual: Any, pieces: int) -> Any:

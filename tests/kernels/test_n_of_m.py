@@ -9,7 +9,7 @@ import pytest
 from meshd.kernels import n_of_m, reference, registry
 from meshd.kernels.forms import Form
 from meshd.kernels.kernel import Tail
-from tests.kernels.driving import run, signs
+from tests.kernels.driving import needs_numba, run, signs
 
 SIZES = [(1, 4), (3, 8), (31, 9), (63, 33), (64, 64), (65, 127), (130, 31), (129, 257)]
 
@@ -37,7 +37,7 @@ def test_what_is_encoded_is_decoded(size: Any, n: int, period: int) -> None:
     np.testing.assert_array_equal(got, reference.product(rows, weight))
 
 
-@pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+@needs_numba
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("n", "period"), [(2, 4), (3, 8)])
 def test_an_n_of_m_product_has_the_bits_of_the_dense_one(size: Any, n: int, period: int) -> None:
@@ -61,7 +61,7 @@ def test_an_n_of_m_product_has_the_bits_of_the_dense_one(size: Any, n: int, peri
             np.testing.assert_array_equal(got, signs(after[:count]))
 
 
-@pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+@needs_numba
 def test_the_registry_sees_the_pattern_where_it_pays(monkeypatch: Any) -> None:
     from meshd.kernels import packing
 

@@ -8,9 +8,9 @@ import pytest
 
 from meshd.kernels import reference, registry
 from meshd.kernels.kernel import Tail
-from tests.kernels.driving import run, signs
+from tests.kernels.driving import needs_numba, run, signs
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 SIZES = [(1, 1), (10, 33), (63, 64), (64, 65), (65, 127), (130, 31), (200, 3), (16, 129)]
 

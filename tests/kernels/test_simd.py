@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from meshd.kernels import registry
+from tests.kernels.driving import needs_numba
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 LANES = (1, 2, 4, 8, 16, 32, 64)
 

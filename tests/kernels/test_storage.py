@@ -9,9 +9,9 @@ from meshd.errors import MisuseError
 from meshd.kernels import registry
 from meshd.kernels.forms import Form
 from meshd.kernels.kernel import Tail
-from tests.kernels.driving import run
+from tests.kernels.driving import needs_numba, run
 
-compiled = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+compiled = needs_numba
 STORAGES = ("float16", "int8")
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from meshd.kernels import registry, tile_rates, tiles
 from meshd.kernels.kernel import Kernel, Tail
-from tests.kernels.driving import run
+from tests.kernels.driving import needs_numba, run
 
-pytestmark = pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+pytestmark = needs_numba
 
 
 @pytest.fixture

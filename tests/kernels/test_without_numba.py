@@ -5,11 +5,10 @@ import sys
 from typing import Any
 
 import numpy as np
-import pytest
 
 from meshd.kernels import registry
 from meshd.kernels.kernel import Tail
-from tests.kernels.driving import run, signs
+from tests.kernels.driving import needs_numba, run, signs
 
 
 def _everything(rng: Any) -> Any:
@@ -30,7 +29,7 @@ def _everything(rng: Any) -> Any:
             yield registry.product(matrix, tail=tail, signs=binary), rows, added
 
 
-@pytest.mark.skipif(not registry.compiled(), reason="no Numba")
+@needs_numba
 def test_the_fallback_agrees_with_the_compiled_kernels(monkeypatch: Any) -> None:
     fast = list(_everything(np.random.default_rng(4)))
     monkeypatch.setenv("MESHD_NUMBA", "0")
