@@ -15,6 +15,7 @@ from meshd.kernels import registry
 from meshd.model import bundle, cuts
 from meshd.model.onnx_import import import_bytes
 from tests.engine.test_spoiled_topologies import spoil
+from tests.kernels.driving import needs_numba
 from tests.model.networks import model, node
 
 Array = NDArray[Any]
@@ -185,8 +186,8 @@ def _whole(packed: bundle.Bundle, x: Array) -> tuple[Segment, Array]:
     return segment, segment.run([x])[0]
 
 
+@needs_numba
 def test_each_layer_finds_its_kernel(case: Any) -> None:
-    pytest.importorskip("numba")
     name, _, packed, x = case
     found = _whole(packed, x)[0].kernels
     # Groups that are too small for this machine's vectors are multiplied as floats.
@@ -220,8 +221,8 @@ def test_cut_anywhere_the_bits_are_the_same(case: Any) -> None:
             assert np.array_equal(values[0], whole), places
 
 
+@needs_numba
 def test_without_numba_the_bits_are_the_same(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("numba")
     name, _, packed, x = case
     compiled = _whole(packed, x)[1]
     monkeypatch.setenv("MESHD_NUMBA", "0")

@@ -13,6 +13,7 @@ from meshd.engine.segment import Segment, compile_segment, decode, encode
 from meshd.errors import InvalidError, MisuseError, NotFoundError
 from meshd.model import bundle, cuts
 from meshd.model.onnx_import import import_bytes
+from tests.kernels.driving import needs_numba
 from tests.model.networks import demo_like, model, node
 
 Array = NDArray[np.float32]
@@ -23,12 +24,10 @@ def packed() -> bundle.Bundle:
     return bundle.pack(*import_bytes(demo_like(), "demo"))
 
 
-@pytest.fixture(params=["compiled", "references"])
+@pytest.fixture(params=[pytest.param("compiled", marks=needs_numba), "references"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "references":
         monkeypatch.setenv("MESHD_NUMBA", "0")
-    else:
-        pytest.importorskip("numba")
     return str(request.param)
 
 
@@ -118,8 +117,8 @@ def test_answers_belong_to_the_caller(packed: bundle.Bundle, images: Array) -> N
     assert np.array_equal(first, kept)
 
 
+@needs_numba
 def test_layers_are_counted_by_kernel_class(packed: bundle.Bundle) -> None:
-    pytest.importorskip("numba")
     kernels = _segment(packed, 0, len(cuts.layers(packed.graph))).kernels
     assert kernels["binary"] == 1
     assert kernels["dense"] >= 3
